@@ -1,0 +1,1 @@
+"""What people touch: thin over the front door."""

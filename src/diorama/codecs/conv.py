@@ -1,0 +1,140 @@
+"""Convolutional autoencoders: data to latents and back (Kingma & Welling 2013; Rombach et al. 2022, sec. 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, Upsample, broadcast, convolution
+from diorama.parts import Part
+from diorama.types import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvCodecConfig:
+    """Shape of a codec: f = patch * 2 ** (levels - 1) pixels become one latent position along every axis."""
+
+    channels: int = 4  # RGBA: the picture on white, and its alpha
+    latent: int = 16
+    patch: int = 4  # pixels along each axis that enter and leave as channels, so that no layer works at full size
+    widths: tuple[int, ...] = (64, 128, 160)
+    depth: int = 1  # residual blocks per level in the encoder; the decoder has `decoder_depth`
+    decoder_depth: int = 2
+    axes: int = 2
+
+    @property
+    def stride(self) -> int:
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """(b, c, *spatial) -> (b, c * patch ** axes, *spatial / patch): neighbouring pixels become channels."""
+    for axis in range(2, x.ndim):
+        x = rearrange(x.movedim(axis, 2), "b c (n p) ... -> b (c p) n ...", p=patch).movedim(2, axis)
+    return x
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """The inverse of `fold`."""
+    for axis in reversed(range(2, x.ndim)):
+        x = rearrange(x.movedim(axis, 2), "b (c p) n ... -> b c (n p) ...", p=patch).movedim(2, axis)
+    return x
+
+
+class Encoder(nn.Sequential):
+    """Pixels to 2 * latent channels: mean and log variance."""
+
+    def __init__(self, config: ConvCodecConfig):
+        axes, widths = config.axes, config.widths
+        layers: list[nn.Module] = [convolution(axes, config.channels * config.patch**axes, widths[0])]
+        for level, width in enumerate(widths):
+            if level:
+                layers.append(Downsample(axes, widths[level - 1], width))
+            layers += [ResidualBlock(axes, width, width) for _ in range(config.depth)]
+        layers += [GroupNorm(widths[-1]), nn.SiLU(), convolution(axes, widths[-1], 2 * config.latent)]
+        super().__init__(*layers)
+
+
+class Decoder(nn.Sequential):
+    """Latents to folded pixels."""
+
+    def __init__(self, config: ConvCodecConfig):
+        axes, widths = config.axes, config.widths
+        layers: list[nn.Module] = [convolution(axes, config.latent, widths[-1])]
+        for level, width in reversed(list(enumerate(widths))):
+            layers += [ResidualBlock(axes, width, width) for _ in range(config.decoder_depth)]
+            if level:
+                layers.append(Upsample(axes, width, widths[level - 1]))
+        layers += [GroupNorm(widths[0]), nn.SiLU(), convolution(axes, widths[0], config.channels * config.patch**axes)]
+        super().__init__(*layers)
+
+
+class ConvCodec(Part):
+    """A convolutional variational autoencoder over any number of spatial axes.
+
+    `encode` gives the posterior mean, or with `noise` a sample of it; `shift` and `scale` (measured after
+    training by `normalise`) bring the latents to zero mean and unit variance per channel.
+    """
+
+    Config = ConvCodecConfig
+
+    def __init__(self, config: ConvCodecConfig):
+        super().__init__()
+        self.config = config
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("shift", torch.zeros(config.latent))
+        self.register_buffer("scale", torch.ones(config.latent))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (b, c, *spatial) in [-1, 1] -> mean and log variance, each (b, latent, *spatial / stride), not normalised."""
+        mean, log_variance = self.encoder(fold(x, self.config.patch)).chunk(2, 1)
+        return mean, log_variance.clamp(-20, 10)
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        mean, log_variance = self.posterior(x)
+        if noise is not None:
+            mean = mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:]).to(mean)
+        return (mean - self._per_channel(self.shift, mean)) / self._per_channel(self.scale, mean)
+
+    def decode(self, z: Tensor) -> Tensor:
+        z = z * self._per_channel(self.scale, z) + self._per_channel(self.shift, z)
+        return unfold(self.decoder(z), self.config.patch)
+
+    @torch.no_grad()
+    def normalise(self, x: Tensor) -> None:
+        """Measure `shift` and `scale` on these pictures (a few hundred are enough)."""
+        mean, log_variance = self.posterior(x)
+        dims = [0, *range(2, mean.ndim)]
+        self.shift.copy_(mean.mean(dims))
+        self.scale.copy_((mean.var(dims) + log_variance.exp().mean(dims)).sqrt())
+
+    @staticmethod
+    def _per_channel(values: Tensor, z: Tensor) -> Tensor:
+        return broadcast(values[None], z).to(z.dtype)
+
+
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, I)) per sample, averaged over latent entries: (b,) nats per entry."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).mean(1)
+
+
+def reconstruction(x: Tensor, target: Tensor, scales: int = 4) -> Tensor:
+    """L1 of pixels and of their differences along each axis, over a pyramid of averages: (b,).
+
+    The differences ask for crisp edges, the coarse levels for right colours, and neither needs an adversary.
+    """
+    total, pool = x.new_zeros(len(x)), {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[x.ndim - 2]
+    for level in range(scales):
+        if level:
+            x, target = pool(x, 2), pool(target, 2)
+        error = x - target
+        total = total + error.abs().flatten(1).mean(1)
+        if level < 2:
+            total = total + sum(error.diff(dim=axis).abs().flatten(1).mean(1) for axis in range(2, x.ndim))
+    return total

@@ -1,0 +1,1 @@
+"""Encoders of what the user asked for."""

@@ -1,0 +1,144 @@
+"""A data set seen once through frozen encoders: what training then reads is a few kilobytes an item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diorama.data.batches import Batches
+from diorama.data.order import index_at
+from diorama.data.source import Source
+from diorama.errors import UserError
+from diorama.files import atomic_file
+from diorama.types import Batch, OnStep, Step, TextEmbedding, ignore
+
+Encode = Callable[[Batch], Batch]  # fills in latent and embedding
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Latents (n, c, h, w) and, for each different text once, its tokens; float16, in memory.
+
+    Called like `Batches`: `encoded(step, rank, world)` is a function of the step alone.
+    """
+
+    latent: Tensor  # (n, c, h, w) float16
+    label: Tensor  # (n,) int64
+    text: Tensor  # (n,) int64: which of the sentences
+    tokens: Tensor  # (all tokens of all sentences, d) float16
+    ends: Tensor  # (sentences,) int64: where each sentence's tokens end
+    pooled: Tensor  # (sentences, d) float16
+    batch: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        first = (step * world + rank) * self.batch
+        rows = torch.tensor([index_at(p, len(self), self.seed) for p in range(first, first + self.batch)])
+        latent = self.latent[rows].float()
+        return Batch(image=latent.new_zeros(0), label=self.label[rows], latent=latent, embedding=self._embedding(self.text[rows]))
+
+    def _embedding(self, sentences: Tensor) -> TextEmbedding:
+        ends = self.ends[sentences]
+        starts = torch.where(sentences > 0, self.ends[sentences - 1], torch.zeros_like(ends))
+        n = max(1, int((ends - starts).max()))
+        places = starts[:, None] + torch.arange(n)
+        mask = places < ends[:, None]
+        tokens = self.tokens[places.clamp_max(len(self.tokens) - 1)].float() * mask[..., None]
+        return TextEmbedding(tokens, mask, self.pooled[sentences].float())
+
+
+def encode(
+    source: Source,
+    size: int,
+    encoder: Encode,
+    *,
+    batch: int,
+    seed: int,
+    cache: Path | None = None,
+    key: str = "",
+    on_step: OnStep = ignore,
+) -> Encoded:
+    """Every readable item of the source once through `encoder`; kept in `cache` and read back while `key` is the same."""
+    if cache is not None and (found := _read(cache, key)) is not None:
+        return Encoded(**found, batch=batch, seed=seed)
+    tensors = _encode(source, size, encoder, on_step)
+    if cache is not None:
+        with atomic_file(cache) as new:
+            save_file(tensors, new, metadata={"key": key})
+    return Encoded(**tensors, batch=batch, seed=seed)
+
+
+def _read(cache: Path, key: str) -> dict[str, Tensor] | None:
+    if not cache.is_file():
+        return None
+    try:
+        with safe_open(cache, "pt") as file:
+            same = (file.metadata() or {}).get("key") == key
+        return load_file(cache) if same else None
+    except Exception:  # a damaged cache is made again
+        return None
+
+
+def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep) -> dict[str, Tensor]:
+    latents, labels, texts, sentences = [], [], [], _Sentences()
+    chunks = list(_chunks(source, size))
+    for i, chunk in enumerate(chunks):
+        batch = encoder(chunk())
+        assert batch.latent is not None and batch.embedding is not None and batch.label is not None
+        latents.append(batch.latent.half().cpu())
+        labels.append(batch.label)
+        texts += [sentences.add(text, batch.embedding, row) for row, text in enumerate(batch.text)]
+        on_step(Step(i, len(chunks)))
+    if not latents:
+        raise UserError("the data set has no items: nothing to train on")
+    return {"latent": torch.cat(latents), "label": torch.cat(labels), "text": torch.tensor(texts), **sentences.tensors()}
+
+
+def _chunks(source: Source, size: int, n: int = 64) -> Iterator[Callable[[], Batch]]:
+    """The items in order, in batches; a last short batch too."""
+    batches = Batches(source, size, n, 0, threads=2, ordered=True)
+    for step in range(-(-len(source) // n)):
+        yield lambda step=step: batches(step, stop=len(source))  # type: ignore[misc]
+
+
+class _Sentences:
+    """Different texts, each kept once."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.tokens: list[Tensor] = []
+        self.pooled: list[Tensor] = []
+
+    def add(self, text: str, embedding: TextEmbedding, row: int) -> int:
+        if text not in self.numbers:
+            self.numbers[text] = len(self.tokens)
+            self.tokens.append(embedding.tokens[row][embedding.mask[row]].half().cpu())
+            self.pooled.append(embedding.pooled[row].half().cpu())
+        return self.numbers[text]
+
+    def tensors(self) -> dict[str, Tensor]:
+        ends = torch.from_numpy(np.cumsum([len(t) for t in self.tokens]))
+        return {"tokens": torch.cat(self.tokens), "ends": ends, "pooled": torch.stack(self.pooled)}
+
+
+def fingerprint(*parts: object) -> str:
+    """A short stable name of what a cache was made from."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps([str(p) for p in parts]).encode()).hexdigest()[:16]
+
+
+def texts_of(source: Source) -> Sequence[str]:
+    """The captions, without opening a picture."""
+    return [str(source.record(i).get("text", "")) for i in range(len(source))]

@@ -1,0 +1,1 @@
+"""How the ask is pressed: denoisers in, denoisers out."""

@@ -1,0 +1,1 @@
+"""The mathematics of generation: scalings, levels, losses, solvers."""

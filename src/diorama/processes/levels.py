@@ -1,0 +1,66 @@
+"""Noise levels: the lists a sampler walks down, and the laws training draws from.
+
+Everything is sigma in x = x0 + sigma noise. A list has one more entry than steps: it ends in 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diorama.processes.scalings import INFINITY
+from diorama.types import Noise
+
+
+def karras(n: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> Tensor:
+    """(n + 1,) levels, dense near zero (Karras et al. 2022, eq. 5)."""
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    levels = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+    return torch.cat([levels, levels.new_zeros(1)]).float()
+
+
+def flow(n: int, shift: float = 1.0, start: float = 1.0) -> Tensor:
+    """(n + 1,) levels even in a flow's time t from `start` to 0; shift > 1 spends more of them at high noise (Esser et al. 2024, eq. 23)."""
+    t = torch.linspace(start, 0, n + 1, dtype=torch.float64)
+    t = shift * t / (1 + (shift - 1) * t)
+    return torch.where(t < 1, t / (1 - t).clamp_min(1e-12), torch.tensor(INFINITY, dtype=t.dtype)).clamp_max(INFINITY).float()
+
+
+def betas(n: int = 1000, low: float = 1e-4, high: float = 0.02) -> tuple[float, ...]:
+    """The signal level abar (n,) of DDPM's linear schedule (Ho et al. 2020, sec. 4)."""
+    return tuple((1 - torch.linspace(low, high, n, dtype=torch.float64)).cumprod(0).tolist())
+
+
+class Law(Protocol):
+    """Where training looks: one sigma (b,) per sample."""
+
+    def __call__(self, noise: Noise) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln sigma ~ N(mean, std^2) (Karras et al. 2022, table 1)."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, noise: Noise) -> Tensor:
+        return (self.mean + self.std * noise.normal()).exp()
+
+
+class LogitNormal(LogNormal):
+    """logit t ~ N(mean, std^2) for a flow's time t (Esser et al. 2024, eq. 19): the same law, since sigma = t / (1 - t)."""
+
+
+@dataclass(frozen=True)
+class OfTable:
+    """Uniform over a discrete table of levels (Ho et al. 2020, alg. 1)."""
+
+    sigmas: tuple[float, ...]
+
+    def __call__(self, noise: Noise) -> Tensor:
+        table = torch.tensor(self.sigmas, device=noise.device)
+        return table[noise.integers(len(self.sigmas))]

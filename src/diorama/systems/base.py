@@ -1,0 +1,106 @@
+"""What every system is: parts as fields, a loss, a verb; saved once and read for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from diorama.cards import Card, find, system_class
+from diorama.errors import UserError
+from diorama.files import atomic_folder, read_json, write_json
+from diorama.parts import Part
+from diorama.storage import Storage
+from diorama.training.loop import Phase
+from diorama.types import Batch, Noise
+
+FORMAT_VERSION = 1
+INDEX = "model_index.json"
+
+
+class System(nn.Module):
+    """A named composition of parts. Subclasses are dataclasses (eq=False): module fields are parts, the rest settings.
+
+    `forward` is the loss of a phase, so that data-parallel wrappers see every parameter.
+    """
+
+    card: ClassVar[Card]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        nn.Module.__init__(self)  # before a dataclass's __init__ sets the first part
+        return self
+
+    def loss(self, batch: Batch, noise: Noise) -> Tensor:
+        """One number per sample, (b,)."""
+        raise NotImplementedError
+
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("loss", [p for p in self.parameters() if p.requires_grad], self.loss)]
+
+    def after_backward(self, step: int, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Between the gradient and the optimizer's step; nothing by default."""
+
+    def forward(self, phase: int, batch: Batch, noise: Noise) -> Tensor:
+        return self.phases()[phase].loss(batch, noise)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # --- on disk ----------------------------------------------------------------------------------
+
+    @classmethod
+    def part_types(cls) -> dict[str, type[Part]]:
+        hints = get_type_hints(cls)
+        return {f.name: hints[f.name] for f in fields(cls) if isinstance(hints[f.name], type) and issubclass(hints[f.name], Part)}
+
+    def save_pretrained(self, folder: str | Path, storage: Storage = "float32", **about: Any) -> None:
+        """model_index.json and one folder per part; `about` (name, licence ...) goes into the index. All of it or nothing."""
+        parts = self.part_types()
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in parts}
+        index = {
+            "_class_name": type(self).__name__,
+            "format_version": FORMAT_VERSION,
+            "system": self.card.slug,
+            **about,
+            "settings": settings,
+            "parameters": {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in parts},
+            **{name: ["diorama", part.__name__] for name, part in parts.items()},
+        }
+        with atomic_folder(folder, replaces=INDEX) as new:
+            write_json(new / INDEX, index)
+            for name in parts:
+                (new / name).mkdir()
+                getattr(self, name).write(new / name, storage)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """The system that `save_pretrained` wrote there. Raises UserError where it is missing, damaged or newer."""
+        folder = Path(folder)
+        index = read_index(folder)
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in index.get("settings", {}).items()}
+        parts = {name: part.from_pretrained(folder / name) for name, part in cls.part_types().items()}
+        return cls(**parts, **settings).eval()
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """model_index.json of a saved system, checked."""
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} is not a saved system ({INDEX} is missing): give a folder that save_pretrained or train wrote")
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or "system" not in index:
+        raise UserError(f"{folder / INDEX} names no system: it was not written by diorama")
+    if index.get("format_version", 1) > FORMAT_VERSION:
+        raise UserError(f"{folder} has format_version {index['format_version']}, this diorama reads up to {FORMAT_VERSION}: update diorama")
+    return index
+
+
+def load_system(folder: str | Path) -> System:
+    """The system saved in this folder, whichever it is."""
+    index = read_index(Path(folder))
+    return system_class(find(index["system"])).from_pretrained(folder)

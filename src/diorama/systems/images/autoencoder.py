@@ -1,0 +1,38 @@
+"""The picture codec on its own: a variational autoencoder trained by reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from diorama import cards
+from diorama.codecs.conv import ConvCodec, kl, reconstruction
+from diorama.systems.base import System
+from diorama.types import Batch, Noise
+
+
+@dataclass(eq=False)
+class Autoencoder(System):
+    """RGBA pictures to latents of unit variance and back (Rombach et al. 2022, sec. 3.1, without the adversary)."""
+
+    codec: ConvCodec
+    kl_weight: float = 1e-3
+
+    card: ClassVar[cards.Card] = cards.AUTOENCODER
+
+    def __post_init__(self) -> None:
+        self.codec.requires_grad_(True)
+
+    def loss(self, batch: Batch, noise: Noise) -> Tensor:
+        mean, log_variance = self.codec.posterior(batch.image)
+        z = mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:])
+        x = self.codec.decode(z)  # shift 0 and scale 1 until `normalise`, which comes after training
+        return reconstruction(x.float(), batch.image) + self.kl_weight * kl(mean.float(), log_variance.float())
+
+    @torch.no_grad()
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """(b, 4, h, w) in [-1, 1] -> the same, through the latents."""
+        return self.codec.decode(self.codec.encode(image)).clamp(-1, 1)
