@@ -42,6 +42,7 @@ AUTOENCODER = Card(
     summary="RGBA pictures to latents sixteen times smaller along each side, and back.",
     claim="none of its own: its reconstruction quality stands on the model card of what is built on it",
     parts={"codec": "ConvCodec"},
+    presets={"mini": 3_154_848},
     place="diorama.systems.images.autoencoder:Autoencoder",
     ours=True,
 )
@@ -55,15 +56,36 @@ FLOW = Card(
     verb="sample",
     summary="A sentence and a style to an RGBA picture, by a flow in the latents of a frozen codec; the default model.",
     claim="none of its own: its measured quality stands on the default model's card",
-    parts={"codec": "ConvCodec, frozen", "text": "SentenceEncoder, frozen", "network": "UNet", "process": "Diffusion(RectifiedFlow)"},
+    parts={
+        "codec": "ConvCodec, frozen",
+        "text": "SentenceEncoder, frozen",
+        "network": "UNet",
+        "process": "Diffusion(RectifiedFlow)",
+    },
+    presets={"nano": 1_626_544, "mini": 7_830_544, "base": 48_136_464},
     place="diorama.systems.images.flow:Flow",
     ours=True,
 )
 
 
+CLIP = Card(
+    slug="clip",
+    title="CLIP",
+    paper="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021 (arXiv 2103.00020)",
+    year=2021,
+    family="understanding",
+    verb="score",
+    summary="Pictures and sentences in one space: how well a sentence fits a picture, and which of many fits best.",
+    claim="telling which sentence goes with a picture teaches more per FLOP than predicting the sentence's words",
+    parts={"image": "ImageTower", "text": "SentenceEncoder, frozen", "heads": "Heads", "style": "StyleTower"},
+    presets={"mini": 1_764_822},
+    place="diorama.systems.understanding.clip:Clip",
+)
+
+
 def catalogue() -> dict[str, Card]:
     """Every system there is, ours and those other packages add through the `diorama.systems` entry point."""
-    cards = {card.slug: card for card in (FLOW, AUTOENCODER)}
+    cards = {card.slug: card for card in (FLOW, AUTOENCODER, CLIP)}
     for point in entry_points(group="diorama.systems"):
         card = point.load()
         cards.setdefault(card.slug, card)

@@ -91,6 +91,12 @@ def write_json(path: str | Path, obj: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append(path: str | Path, text: str) -> None:
+    """`text` at the end of the file. Raises UserError as `atomic_file` does; a process killed inside may leave half of it."""
+    with _told(path, Path(path)), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def sha256(path: str | Path) -> str:
     """The file's SHA-256, 64 hexadecimal digits. Raises UserError where it cannot be read."""
     try:

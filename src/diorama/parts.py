@@ -54,8 +54,11 @@ class Part(nn.Module):
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise UserError(f"{path} has format_version {version}, this diorama reads up to {FORMAT_VERSION}: update diorama")
         if unknown := set(values) - {f.name for f in fields(cls.Config)}:
-            raise UserError(f"{path} does not describe a {cls.__name__} (unknown field {min(unknown)}): fetch or make the folder again")
-        return cls.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            raise UserError(f"{path} does not describe a {cls.__name__} (unknown field {min(unknown)}): fetch or make it again")
+        try:
+            return cls.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError:
+            raise UserError(f"{path} does not describe a {cls.__name__} (a field is missing): fetch or make it again") from None
 
     @classmethod
     def build(cls, config: Any, folder: Path) -> Self:

@@ -30,17 +30,13 @@ def write_weights(
     """
     if storage not in get_args(Storage):
         raise UserError(f"storage {storage!r} is not known: use {', '.join(get_args(Storage))}")
-    stored = _apart({k: v for name, tensor in state.items() for k, v in _store(name, tensor, storage, state).items()})
-    with atomic_file(path) as temporary:
-        try:
-            save_file(stored, temporary, metadata={**(metadata or {}), "format": "pt", "storage": storage})
-        except SafetensorError as error:  # a full disk comes as this, not as an OSError
-            raise UserError(f"cannot write {path} ({_line(error)}): free some space or write elsewhere") from error
+    stored = {k: v for name, tensor in state.items() for k, v in _store(name, tensor, storage, state).items()}
+    write_tensors(path, stored, {**(metadata or {}), "storage": storage})
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The state as it was given, floating tensors in float32 on the processor. Raises UserError for an absent or damaged file."""
-    metadata, stored = _load(path)
+    metadata, stored = read_tensors(path)
     if metadata.get("storage") != "int8":
         return {name: _widen(tensor) for name, tensor in stored.items()}
     scaled = [name for name, tensor in stored.items() if tensor.dtype == torch.int8 and name + SCALE in stored]
@@ -51,6 +47,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The file's metadata: `format`, `storage` and whatever the writer added. Raises UserError as `read_weights` does."""
     return _load(path, only_metadata=True)[0]
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """The tensors as they are in one file, atomically. Raises UserError where it cannot be written."""
+    stored = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    with atomic_file(path) as temporary:
+        try:
+            save_file(stored, temporary, metadata={**(metadata or {}), "format": "pt"})
+        except SafetensorError as error:  # a full disk comes as this, not as an OSError
+            raise UserError(f"cannot write {path} ({_line(error)}): free some space or write elsewhere") from error
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors as they were written. Raises UserError for an absent or damaged file."""
+    return _load(path)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,19 +77,19 @@ def _dequantise(weight: Tensor, scale: Tensor) -> Tensor:
 
 def _store(name: str, tensor: Tensor, storage: Storage, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What goes to disk for one tensor: itself, narrowed, or its int8 numbers with their scales."""
-    tensor = tensor.detach().cpu()
+    tensor = tensor.detach()
     if not tensor.is_floating_point():
-        return {name: tensor.contiguous()}
+        return {name: tensor}
     if tensor.ndim < 2 or not tensor.numel() or storage == "float32":
-        return {name: tensor.float().contiguous()}
+        return {name: tensor.float()}
     if storage == "bfloat16":
-        return {name: tensor.bfloat16().contiguous()}
+        return {name: tensor.bfloat16()}
     if name + SCALE in state:
         raise ValueError(f"{name} and {name + SCALE} cannot both be stored in int8")
     if not tensor.isfinite().all():
         raise UserError(f"weight {name} is not finite: the training diverged, go back to an earlier checkpoint")
     weight, scale = quantise(tensor)
-    return {name: weight.contiguous(), name + SCALE: scale}
+    return {name: weight, name + SCALE: scale}
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +10,18 @@ from typing import Any
 import torch
 
 from diorama.assets import asset
-from diorama.cards import find
-from diorama.codecs.conv import ConvCodec, ConvCodecConfig
-from diorama.conditions.text import SentenceEncoder
+from diorama.cards import find, system_class
 from diorama.data.batches import Ahead, Batches
 from diorama.data.compose import Composed
-from diorama.data.encoded import encode, fingerprint
-from diorama.data.open import open_data
+from diorama.data.encoded import Encoded, encode, fingerprint
+from diorama.data.open import describe, open_data
 from diorama.data.source import Source
 from diorama.data.views import Repeated, Subset, hold_out
 from diorama.errors import UserError
-from diorama.files import sha256, write_json
+from diorama.files import atomic_file, read_json, sha256, write_json
 from diorama.networks.precision import ground
-from diorama.systems.base import System
-from diorama.systems.images.autoencoder import Autoencoder
-from diorama.systems.images.flow import PRESETS, Flow
-from diorama.training.loop import History, fit
+from diorama.systems.base import Kind, System
+from diorama.training.loop import History, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Noise, OnStep, ignore
 
@@ -39,17 +33,25 @@ class Data:
     path: Path
     on_white: bool = False  # RGB is stored already laid on white; alpha is a mask
     size: int = 128  # pixels along a side
-    compose: int = 0  # true captions composed from alpha: this many composed pictures per picture; 0 trains on the pictures as they are
+    compose: int = 0  # true captions composed from alpha: this many composed pictures per picture; 0 for none
     often: str = ""  # FIELD=TIMES: items whose field is true are seen that many times as often
     hold_out: float = 0.0  # share of (concept, style) combinations, where the data names them, never trained on
     cache: bool = True  # see every picture once through the frozen encoders and train on what they saw
 
-    def open(self, seed: int) -> tuple[Source, Source]:
-        """The pictures to train on, and a few that are not (for the held-out loss)."""
+    def open(self) -> Source:
+        """All there is."""
         source = open_data(self.path, on_white=self.on_white)
         if not len(source):
             raise UserError(f"{self.path} holds no pictures: give a folder of pictures or .tar shards")
-        train, held = hold_out(source, self.hold_out, seed) if self.hold_out else _every(source, 20)
+        return source
+
+    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
+        """The pictures to train on, and a few that are not (for the held-out loss)."""
+        train: Source
+        held: Source
+        train, held = hold_out(source, self.hold_out, seed)
+        if not len(held):
+            train, held = _every(source, 20)
         train = self._repeated(train)
         return Composed(train, self.compose * len(train), seed) if self.compose else train, held
 
@@ -88,92 +90,87 @@ def train(
     `base` is a saved system whose frozen parts (codec, text encoder) are taken over; the shipped default
     if None. Leaves checkpoints, samples, log.jsonl and, at the end, `out/model`.
     """
-    find(slug)
-    if slug not in MAKERS:
-        raise UserError(f"system {slug!r} cannot be trained from pictures yet: use {' or '.join(MAKERS)}")
+    kind: type[System] = system_class(find(slug))
     _make(out)
-    source, held = data.open(plan.seed)
-    torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
-    job = MAKERS[slug](data, source, preset, base)
-    _remember(out / "train.json", {"system": slug, "preset": preset, "data": data.path.name, "seed": plan.seed, "size": data.size})
-    chosen = ground(plan.device, plan.dtype)
-    job.system.to(chosen.device)
-    batches: Any = Batches(source, data.size, plan.batch, plan.seed, threads=2)
-    held_batches: Any = Batches(held, data.size, min(64, len(held)), plan.seed)
-    if data.cache and job.encode is not None:
-        key = fingerprint(data, len(source), plan.seed, job.frozen)
-        say(f"encoding {len(source)} pictures once (kept in {out / 'cache.safetensors'})")
-        batches = encode(
-            source, data.size, job.encode, batch=plan.batch, seed=plan.seed, cache=out / "cache.safetensors", key=key, on_step=on_encode
-        )
-    preview = _Preview(job, held_batches, out / "samples", plan.seed)
+    with main_first(plan) as main:  # the others find the cache it made
+        say = say if main else lambda line: None
+        found = data.open()
+        for line in describe(found).lines():
+            say(line)
+        source, held = data.split(found, plan.seed)
+        torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
+        parts = Parts(base)
+        system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
+        run = {"system": slug, "preset": preset, "data": data.path.name, "seed": plan.seed, "size": data.size}
+        _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
+        system.to(ground(plan.device, plan.dtype).device)
+        batches = _batches(system, parts, data, source, plan, out, on_encode, say)
+    held_batches = Batches(held, data.size, min(64, len(held)), plan.seed)
+    preview = _Preview(system, held_batches, out / "samples", plan.seed)
     trackers = ["tensorboard"] if tensorboard else []
-    history = fit(job.system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
-    job.finish(held_batches)
-    job.system.save_pretrained(out / "model", name=name or out.name, steps=plan.steps, pictures=plan.steps * plan.batch * plan.accumulate)
-    for key, reason in list(getattr(batches, "skipped", {}).items())[:10]:
-        say(f"skipped {key}: {reason}")
+    history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
+    system.finish(held_batches(0))
+    if main:
+        pictures = plan.steps * plan.batch * plan.accumulate
+        system.save_pretrained(out / "model", name=name or out.name, steps=plan.steps, pictures=pictures)
+    _say_skipped(batches.skipped, say)
+    if history.skipped:
+        say(f"{history.skipped} steps were left out because their loss or gradient was not finite")
     return history
 
 
-@dataclass
-class Job:
-    """A system to train, and what the wiring needs to know of it."""
-
-    system: System
-    encode: Callable[..., Any] | None  # fills a batch with what frozen parts see; None where nothing is frozen
-    frozen: str  # names the frozen parts' weights, for the cache
-    sheet: Callable[[Any, Noise], torch.Tensor]  # a batch -> pictures (b, 4, h, w) to look at
-    finish: Callable[[Batches], None]
-
-
-def _flow(data: Data, source: Source, preset: str, base: Path | None) -> Job:
-    if preset not in PRESETS:
-        raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
-    folders = {part: _part(part, base) for part in ("codec", "text")}
-    codec, text = ConvCodec.from_pretrained(folders["codec"]), SentenceEncoder.from_pretrained(folders["text"])
-    if data.size % codec.config.stride:
-        raise UserError(f"size {data.size} is not a multiple of {codec.config.stride}: use {data.size // codec.config.stride * codec.config.stride}")
-    system = Flow.build(preset, codec, text, source.labels, data.size)
-
-    def sheet(batch: Any, noise: Noise) -> torch.Tensor:
-        styles = [system.styles[i] if i >= 0 else None for i in batch.label.tolist()]
-        return system.sample(batch.text, styles, noise=noise)
-
-    weights = [sha256(folder / "model.safetensors") for folder in folders.values()]
-    return Job(system, torch.no_grad()(system.encode), fingerprint(*weights), sheet, lambda held: None)
+def _batches(
+    system: System, parts: Parts, data: Data, source: Source, plan: Plan, out: Path, on_encode: OnStep, say: Callable[[str], None]
+) -> Batches | Encoded:
+    """What the loop reads: the pictures, or what the frozen parts saw in them."""
+    if not data.cache or type(system).encode is System.encode:
+        return Batches(source, data.size, plan.batch, plan.seed, threads=2)
+    key, cache = fingerprint(data, len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
+    say(f"encoding {len(source)} pictures once (kept in {cache})")
+    with torch.no_grad(), ground(plan.device, plan.dtype).autocast():
+        return encode(source, data.size, system.encode, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
 
-def _part(name: str, base: Path | None) -> Path:
-    """The part of `base`, or the shipped one where base has none."""
-    return base / name if base is not None and (base / name).is_dir() else asset("default") / name
+def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None:
+    if skipped:
+        named = "; ".join(f"{key}: {reason}" for key, reason in list(skipped.items())[:10])
+        say(f"{len(skipped)} pictures could not be read and were left out: {named}{'; ...' * (len(skipped) > 10)}")
 
 
-def _autoencoder(data: Data, source: Source, preset: str, base: Path | None) -> Job:
-    system = Autoencoder(ConvCodec(ConvCodecConfig()))
-    if data.size % system.codec.config.stride:
-        raise UserError(f"size {data.size} is not a multiple of {system.codec.config.stride}: use another --size")
-    return Job(system, None, "", lambda batch, noise: system.reconstruct(batch.image), lambda held: system.codec.normalise(held(0).image))
+class Parts:
+    """The frozen parts a new system stands on: those of `base`, and the shipped ones where base has none."""
 
+    def __init__(self, base: Path | None):
+        self.base = base
+        self.taken: dict[str, str] = {}  # name: SHA-256 of its weights
 
-MAKERS: Mapping[str, Callable[..., Job]] = {"flow": _flow, "autoencoder": _autoencoder}
+    def __call__(self, name: str, kind: type[Kind]) -> Kind:
+        folder = self.base / name if self.base is not None and (self.base / name).is_dir() else asset("default") / name
+        self.taken[name] = sha256(folder / "model.safetensors")
+        return kind.from_pretrained(folder)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(*sorted(self.taken.items())) if self.taken else ""
 
 
 class _Preview:
     """A sheet of pictures for the first held-out captions, written now and then."""
 
-    def __init__(self, job: Job, held: Batches, folder: Path, seed: int, n: int = 16):
-        self.job, self.batch, self.folder = job, held(0), folder
+    def __init__(self, system: System, held: Batches, folder: Path, seed: int, n: int = 16):
+        self.system, self.batch, self.folder = system, held(0), folder
         self.n, self.seed = min(n, len(self.batch)), seed
 
     def __call__(self, step: int) -> None:
         from diorama.pictures import sheet, to_pil  # Pillow only where there is something to draw
 
         rows = slice(0, self.n)
-        batch = type(self.batch)(self.batch.image[rows], self.batch.text[rows], self.batch.label[rows])
-        pictures = self.job.sheet(batch, Noise([self.seed + i for i in range(self.n)]))
+        label = None if self.batch.label is None else self.batch.label[rows]
+        batch = type(self.batch)(self.batch.image[rows], self.batch.text[rows], label)
+        pictures = self.system.look(batch, Noise([self.seed + i for i in range(self.n)], self.system.device))
         self.folder.mkdir(exist_ok=True)
-        sheet(to_pil(pictures)).save(self.folder / f"step-{step:08d}.png")
+        with atomic_file(self.folder / f"step-{step:08d}.png") as new:
+            sheet(to_pil(pictures)).save(new)
 
 
 def _make(out: Path) -> None:
@@ -185,17 +182,8 @@ def _make(out: Path) -> None:
 
 def _remember(path: Path, run: dict[str, Any]) -> None:
     """The run's own words; resuming with others is a mistake worth a sentence."""
-    if path.is_file() and (before := json.loads(path.read_text())) != run:
-        changed = next(k for k in run if before.get(k) != run[k])
-        raise UserError(
-            f"{path.parent} was started with {changed} {before.get(changed)!r}, not {run[changed]!r}: use that to resume, or another --out"
-        )
+    before = read_json(path) if path.is_file() else {}
+    if changed := [name for name in run if before.get(name, run[name]) != run[name]]:
+        was, now = before[changed[0]], run[changed[0]]
+        raise UserError(f"{path.parent} was started with {changed[0]} {was!r}, not {now!r}: use that to resume, or another --out")
     write_json(path, run)
-
-
-def weights_hash(folder: Path) -> str:
-    """One sha256 over all weight files of a saved system, in name order."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/model.safetensors")):
-        digest.update(f"{path.parent.name} {sha256(path)}\n".encode())
-    return digest.hexdigest()

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from diorama.errors import UserError as UserError
 
-
 # --- randomness -----------------------------------------------------------------------------------
 
 
@@ -41,9 +40,10 @@ class Noise:
         self.device = torch.device(device)
 
     @classmethod
-    def at(cls, seed: int, step: int, rank: int = 0, *, n: int, device: torch.device | str = "cpu") -> Noise:
-        """The n streams of one training step: a function of (seed, step, rank), so a run can resume anywhere."""
-        return cls([mix(seed, step, rank, i) for i in range(n)], device)
+    def at(cls, seed: int, step: int, rank: int = 0, world: int = 1, *, n: int, device: torch.device | str = "cpu") -> Noise:
+        """The n streams of one training step, counted as the data is: a run resumes anywhere, on any number of processes."""
+        first = (step * world + rank) * n
+        return cls([mix(seed, i) for i in range(first, first + n)], device)
 
     def __len__(self) -> int:
         return len(self.generators)

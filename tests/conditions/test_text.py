@@ -13,7 +13,7 @@ import diorama
 from diorama.conditions.text import SentenceConfig, SentenceEncoder, from_bert
 from diorama.errors import UserError
 
-ASSETS = Path(diorama.__path__[0]) / "assets" / "text"
+ASSETS = Path(diorama.__path__[0]) / "assets" / "default" / "text"
 
 # The original all-MiniLM-L6-v2 in float32 through transformers 5.23: the first 8 of 384 numbers, and the cosines between them.
 SENTENCES = ["a smiling cat with sunglasses", "a red car", "fireworks over the sea"]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from diorama.errors import UserError
 from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, Upsample, broadcast, convolution
 from diorama.parts import Part
 from diorama.types import Noise
@@ -90,6 +91,11 @@ class ConvCodec(Part):
         self.scale: Tensor
         self.register_buffer("shift", torch.zeros(config.latent))
         self.register_buffer("scale", torch.ones(config.latent))
+
+    def check_size(self, size: int) -> None:
+        """Raises UserError where pictures of this size have no whole number of latent positions."""
+        if size % (stride := self.config.stride):
+            raise UserError(f"size {size} is not a multiple of {stride}: use {max(1, size // stride) * stride}")
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (b, c, *spatial) in [-1, 1] -> mean and log variance, each (b, latent, *spatial / stride), not normalised."""

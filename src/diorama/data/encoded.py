@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diorama.data.batches import Batches
 from diorama.data.order import index_at
 from diorama.data.source import Source
 from diorama.errors import UserError
-from diorama.files import atomic_file
+from diorama.storage import read_metadata, read_tensors, write_tensors
 from diorama.types import Batch, OnStep, Step, TextEmbedding, ignore
 
 Encode = Callable[[Batch], Batch]  # fills in latent and embedding
@@ -38,6 +36,7 @@ class Encoded:
     pooled: Tensor  # (sentences, d) float16
     batch: int
     seed: int
+    skipped: Mapping[str, str] = field(default_factory=dict)  # the items that could not be read: key and reason
 
     def __len__(self) -> int:
         return len(self.latent)
@@ -71,45 +70,42 @@ def encode(
 ) -> Encoded:
     """Every readable item of the source once through `encoder`; kept in `cache` and read back while `key` is the same."""
     if cache is not None and (found := _read(cache, key)) is not None:
-        return Encoded(**found, batch=batch, seed=seed)
-    tensors = _encode(source, size, encoder, on_step)
+        tensors, skipped = found
+        return Encoded(**tensors, batch=batch, seed=seed, skipped=skipped)
+    tensors, skipped = _encode(source, size, encoder, on_step)
     if cache is not None:
-        with atomic_file(cache) as new:
-            save_file(tensors, new, metadata={"key": key})
-    return Encoded(**tensors, batch=batch, seed=seed)
+        write_tensors(cache, tensors, {"key": key, "skipped": json.dumps(skipped)})
+    return Encoded(**tensors, batch=batch, seed=seed, skipped=skipped)
 
 
-def _read(cache: Path, key: str) -> dict[str, Tensor] | None:
+def _read(cache: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     if not cache.is_file():
         return None
     try:
-        with safe_open(cache, "pt") as file:
-            same = (file.metadata() or {}).get("key") == key
-        return load_file(cache) if same else None
-    except Exception:  # a damaged cache is made again
+        if read_metadata(cache).get("key") != key:
+            return None
+        about, tensors = read_tensors(cache)
+        return tensors, json.loads(about["skipped"])
+    except UserError:  # a damaged cache is made again
         return None
 
 
-def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep) -> dict[str, Tensor]:
+def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep, n: int = 64) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All items in their order, n at a time; what was seen, and what could not be read."""
     latents, labels, texts, sentences = [], [], [], _Sentences()
-    chunks = list(_chunks(source, size))
-    for i, chunk in enumerate(chunks):
-        batch = encoder(chunk())
-        assert batch.latent is not None and batch.embedding is not None and batch.label is not None
+    batches = Batches(source, size, n, 0, threads=2, ordered=True)
+    steps = -(-len(source) // n)
+    for step in range(steps):
+        batch = encoder(batches(step, stop=len(source)))
+        assert batch.latent is not None
+        assert batch.embedding is not None
+        assert batch.label is not None
         latents.append(batch.latent.half().cpu())
         labels.append(batch.label)
         texts += [sentences.add(text, batch.embedding, row) for row, text in enumerate(batch.text)]
-        on_step(Step(i, len(chunks)))
-    if not latents:
-        raise UserError("the data set has no items: nothing to train on")
-    return {"latent": torch.cat(latents), "label": torch.cat(labels), "text": torch.tensor(texts), **sentences.tensors()}
-
-
-def _chunks(source: Source, size: int, n: int = 64) -> Iterator[Callable[[], Batch]]:
-    """The items in order, in batches; a last short batch too."""
-    batches = Batches(source, size, n, 0, threads=2, ordered=True)
-    for step in range(-(-len(source) // n)):
-        yield lambda step=step: batches(step, stop=len(source))  # type: ignore[misc]
+        on_step(Step(step, steps))
+    tensors = {"latent": torch.cat(latents), "label": torch.cat(labels), "text": torch.tensor(texts), **sentences.tensors()}
+    return tensors, batches.skipped
 
 
 class _Sentences:
@@ -128,17 +124,12 @@ class _Sentences:
         return self.numbers[text]
 
     def tensors(self) -> dict[str, Tensor]:
-        ends = torch.from_numpy(np.cumsum([len(t) for t in self.tokens]))
-        return {"tokens": torch.cat(self.tokens), "ends": ends, "pooled": torch.stack(self.pooled)}
+        ends = torch.tensor([len(t) for t in self.tokens]).cumsum(0)
+        pooled = torch.stack(self.pooled)
+        nothing = pooled.new_zeros(1, pooled.shape[1])  # there is always a token to point at, even where all captions are empty
+        return {"tokens": torch.cat([*self.tokens, nothing]), "ends": ends, "pooled": pooled}
 
 
 def fingerprint(*parts: object) -> str:
     """A short stable name of what a cache was made from."""
-    import hashlib
-
     return hashlib.sha256(json.dumps([str(p) for p in parts]).encode()).hexdigest()[:16]
-
-
-def texts_of(source: Source) -> Sequence[str]:
-    """The captions, without opening a picture."""
-    return [str(source.record(i).get("text", "")) for i in range(len(source))]

@@ -32,7 +32,7 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu & He 2018), 32 groups or as many as leave at least 8 channels in each."""
 
     def __init__(self, channels: int, affine: bool = True):
-        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= 8 or g == 1)
+        groups = next(g for g in (32, 16, 8, 4, 2, 1) if (channels % g == 0 and channels // g >= 8) or g == 1)
         super().__init__(groups, channels, affine=affine)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,7 +127,7 @@ class UNet(Part):
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
         embedding = self.condition(c_noise, condition)
-        text = (None, None)
+        text: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.config.text_width and condition.text is not None:
             text = (condition.text.tokens, condition.text.mask)
         x = self.inlet(x)
@@ -140,13 +139,3 @@ class UNet(Part):
         for layer in self.up:
             x = layer(torch.cat([x, skips.pop()], 1), embedding, *text) if isinstance(layer, Block) else layer(x)
         return self.outlet(x)
-
-
-def check_spatial(config: UNetConfig, spatial: Sequence[int]) -> None:
-    """Raise ValueError unless every size divides by the U-Net's total stride."""
-    stride = 2 ** (len(config.widths) - 1)
-    if bad := [n for n in spatial if n % stride]:
-        raise ValueError(f"size {bad[0]} is not a multiple of {stride}: use {bad[0] - bad[0] % stride + stride}")
-
-
-__all__ = ["UNet", "UNetConfig", "check_spatial"]

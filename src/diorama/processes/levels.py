@@ -23,7 +23,7 @@ def karras(n: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> 
 
 
 def flow(n: int, shift: float = 1.0, start: float = 1.0) -> Tensor:
-    """(n + 1,) levels even in a flow's time t from `start` to 0; shift > 1 spends more of them at high noise (Esser et al. 2024, eq. 23)."""
+    """(n + 1,) levels even in a flow's time t from `start` to 0; shift > 1: more at high noise (Esser et al. 2024, eq. 23)."""
     t = torch.linspace(start, 0, n + 1, dtype=torch.float64)
     t = shift * t / (1 + (shift - 1) * t)
     return torch.where(t < 1, t / (1 - t).clamp_min(1e-12), torch.tensor(INFINITY, dtype=t.dtype)).clamp_max(INFINITY).float()

@@ -31,7 +31,8 @@ class Scales(NamedTuple):
 class Scaling(Protocol):
     """A parameterisation: sigma (b,) -> its four scales."""
 
-    sigmas: Tensor | None
+    @property
+    def sigmas(self) -> Tensor | None: ...
 
     def __call__(self, sigma: Tensor) -> Scales: ...
 

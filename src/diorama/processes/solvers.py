@@ -6,17 +6,20 @@ any list will do, a Karras grid or a flow's times. One step costs one call of D,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from diorama.types import Condition, Denoiser, Noise, OnStep, Step, ignore
 
 
 class Solver(Protocol):
-    def __call__(self, denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore) -> Tensor: ...
+    def __call__(
+        self, denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore
+    ) -> Tensor: ...
 
 
 def euler(denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore) -> Tensor:
@@ -47,7 +50,9 @@ def heun(denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, no
     return x
 
 
-def dpmpp_2m(denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore) -> Tensor:
+def dpmpp_2m(
+    denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore
+) -> Tensor:
     """DPM-Solver++(2M), second order with one call a step (Lu et al. 2022, alg. 2); its first and last steps are first order."""
     before: tuple[Tensor, float] | None = None  # the last x0 and the last h
     for i, (sigma, following) in enumerate(_pairs(levels)):
@@ -55,7 +60,7 @@ def dpmpp_2m(denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor
         on_step(Step(i, len(levels) - 1, x0, sigma))
         ahead = x0
         if following > 0:
-            h = _log(sigma) - _log(following)
+            h = math.log(sigma / following)
             if before is not None:
                 half = h / (2 * before[1])  # 1 / (2 r)
                 ahead = (1 + half) * x0 - half * before[0]
@@ -73,13 +78,8 @@ def _toward(x: Tensor, x0: Tensor, sigma: float, following: float) -> Tensor:
 
 
 def _pairs(levels: Tensor) -> list[tuple[float, float]]:
-    values = levels.double().tolist()
-    return list(zip(values, values[1:], strict=False))
+    return list(pairwise(levels.double().tolist()))
 
 
 def _batch(sigma: float, x: Tensor) -> Tensor:
-    return torch.full((len(x),), sigma, device=x.device)
-
-
-def _log(sigma: float) -> float:
-    return float(torch.tensor(sigma, dtype=torch.float64).log())
+    return x.new_full((len(x),), sigma)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Protocol, Self, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from diorama.cards import Card, find, system_class
 from diorama.errors import UserError
-from diorama.files import atomic_folder, read_json, write_json
+from diorama.files import atomic_folder, write_json
+from diorama.models import FORMAT_VERSION, INDEX, index_of
 from diorama.parts import Part
 from diorama.storage import Storage
 from diorama.training.loop import Phase
 from diorama.types import Batch, Noise
 
-FORMAT_VERSION = 1
-INDEX = "model_index.json"
+Kind = TypeVar("Kind", bound=Part)
+
+
+class TakePart(Protocol):
+    """A trained part by the name of its field."""
+
+    def __call__(self, name: str, kind: type[Kind]) -> Kind: ...
 
 
 class System(nn.Module):
@@ -29,6 +35,7 @@ class System(nn.Module):
     """
 
     card: ClassVar[Card]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every subclass is a dataclass
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
@@ -38,6 +45,26 @@ class System(nn.Module):
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """One number per sample, (b,)."""
         raise NotImplementedError
+
+    # --- training ---------------------------------------------------------------------------------
+
+    @classmethod
+    def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Self:
+        """A new, untrained system for pictures of this size and these labels; `part(name, kind)` gives a trained part to stand on."""
+        raise UserError(
+            f"system {cls.card.slug!r} is not trained from pictures and captions: `diorama show {cls.card.slug}` says how"
+        )
+
+    def encode(self, batch: Batch) -> Batch:
+        """The batch with what its frozen parts see in it, which is worth keeping. Nothing by default."""
+        return batch
+
+    def look(self, batch: Batch, noise: Noise) -> Tensor:
+        """Pictures (b, 4, h, w) that show a person how training goes, for these held-out items."""
+        return batch.image
+
+    def finish(self, batch: Batch) -> None:
+        """After training, with held-out items: measured constants are set here. Nothing by default."""
 
     def phases(self) -> Sequence[Phase]:
         return [Phase("loss", [p for p in self.parameters() if p.requires_grad], self.loss)]
@@ -82,25 +109,16 @@ class System(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> Self:
         """The system that `save_pretrained` wrote there. Raises UserError where it is missing, damaged or newer."""
         folder = Path(folder)
-        index = read_index(folder)
+        index = index_of(folder)
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in index.get("settings", {}).items()}
+        if unknown := set(settings) - {f.name for f in fields(cls)}:
+            other = f"{folder / INDEX} does not describe a {cls.__name__} (unknown setting {min(unknown)})"
+            raise UserError(f"{other}: fetch or make it again")
         parts = {name: part.from_pretrained(folder / name) for name, part in cls.part_types().items()}
         return cls(**parts, **settings).eval()
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """model_index.json of a saved system, checked."""
-    if not (folder / INDEX).is_file():
-        raise UserError(f"{folder} is not a saved system ({INDEX} is missing): give a folder that save_pretrained or train wrote")
-    index = read_json(folder / INDEX)
-    if not isinstance(index, dict) or "system" not in index:
-        raise UserError(f"{folder / INDEX} names no system: it was not written by diorama")
-    if index.get("format_version", 1) > FORMAT_VERSION:
-        raise UserError(f"{folder} has format_version {index['format_version']}, this diorama reads up to {FORMAT_VERSION}: update diorama")
-    return index
-
-
 def load_system(folder: str | Path) -> System:
     """The system saved in this folder, whichever it is."""
-    index = read_index(Path(folder))
+    index = index_of(Path(folder))
     return system_class(find(index["system"])).from_pretrained(folder)

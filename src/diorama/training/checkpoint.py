@@ -1,6 +1,6 @@
 """Training state on disk: complete or absent, never pickle.
 
-A checkpoint is a folder `step-00001000` with state.json (two integers tell where the data stands),
+A checkpoint is a folder `step-00001000` with state.json (a few numbers tell where the run stands),
 model.safetensors, ema.safetensors and one optimizer file per phase. It is written beside its place and
 renamed, so a process killed at any moment leaves the newest complete checkpoint as it was.
 """
@@ -10,75 +10,81 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
+from diorama.storage import read_tensors, write_tensors
 from diorama.training.ema import Ema
 
 FORMAT = 1
 
 
 def trained(module: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters with gradients, and buffers of modules that hold such parameters."""
+    """What training changes: the parameters that take gradients, and all buffers."""
     frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
-    parts = {name.rpartition(".")[0] for name in frozen}
-    return {k: v for k, v in module.state_dict().items() if k not in frozen and k.rpartition(".")[0] not in parts}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
 def save_checkpoint(
-    folder: Path, step: int, module: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer], keep: int = 2, **state: object
+    folder: Path, step: int, module: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer], keep: int, **state: object
 ) -> Path:
-    """Write `folder/step-XXXXXXXX` and drop all but the newest `keep`."""
+    """Write `folder/step-XXXXXXXX` and drop all but the newest `keep`, and whatever a killed process left half done."""
     target = folder / f"step-{step:08d}"
     folder.mkdir(exist_ok=True)
     with atomic_folder(target) as new:
-        save_file({k: v.contiguous() for k, v in trained(module).items()}, new / "model.safetensors")
-        save_file({k: v.contiguous() for k, v in ema.shadow.items()}, new / "ema.safetensors")
+        write_tensors(new / "model.safetensors", trained(module))
+        write_tensors(new / "ema.safetensors", ema.shadow)
         for i, optimizer in enumerate(optimizers):
-            save_file(_flatten(optimizer), new / f"optimizer-{i}.safetensors")
+            write_tensors(new / f"optimizer-{i}.safetensors", _flatten(optimizer))
         write_json(new / "state.json", {"format_version": FORMAT, "step": step, "ema_updates": ema.updates, **state})
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    for old in checkpoints(folder)[: -max(1, keep)]:
+        old.rename(old.with_name(f".{old.name}.old"))  # hidden first: a checkpoint is complete as long as it has its name
+    for rest in folder.glob(".step-*"):
+        shutil.rmtree(rest, ignore_errors=True)
     return target
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints here, oldest first."""
-    return sorted(p for p in folder.glob("step-[0-9]*") if p.is_dir() and (p / "state.json").is_file() and ".tmp" not in p.name)
+    return sorted(p for p in folder.glob("step-[0-9]*") if (p / "state.json").is_file())
 
 
-def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> Mapping[str, object]:
-    """Put everything back in place and return the state. Raises UserError where the checkpoint is not this system's."""
+def load_checkpoint(path: Path, module: nn.Module, ema: Ema, optimizers: Sequence[torch.optim.Optimizer]) -> Mapping[str, Any]:
+    """Put everything back in place and return the state. Raises UserError where it is damaged or not this system's."""
     try:
         state = read_json(path / "state.json")
-        missing, unexpected = module.load_state_dict(load_file(path / "model.safetensors"), strict=False)
-        wanted = set(trained(module))
-        if lost := [k for k in missing if k in wanted] + list(unexpected):
-            raise UserError(f"checkpoint {path} is of another system or preset (first differing weight: {lost[0]}): choose another --out")
-        ema.load(load_file(path / "ema.safetensors"), int(state["ema_updates"]))
-        for i, optimizer in enumerate(optimizers):
-            _unflatten(optimizer, load_file(path / f"optimizer-{i}.safetensors"))
-    except UserError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({reason}): delete it to resume from the one before") from None
+        updates = int(state["ema_updates"])
+        names = ["model", "ema", *(f"optimizer-{i}" for i in range(len(optimizers)))]
+        weights, shadow, *slots = (read_tensors(path / f"{name}.safetensors")[1] for name in names)
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error}): delete it to resume from the one before") from error
+    _check(path, trained(module), weights)
+    module.load_state_dict(weights, strict=False)
+    ema.load(shadow, updates)
+    for optimizer, flat in zip(optimizers, slots, strict=True):
+        _unflatten(optimizer, flat)
     return state
+
+
+def _check(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    shapes = [{name: value.shape for name, value in state.items()} for state in (wanted, found)]
+    if differing := {name for name, _ in shapes[0].items() ^ shapes[1].items()}:
+        other = f"checkpoint {path} is of another system or preset (first differing weight: {min(differing)})"
+        raise UserError(f"{other}: use another --out")
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": value.contiguous() for i, slots in state.items() for name, value in slots.items()}
+    return {f"{i}.{name}": value for i, slots in state.items() for name, value in slots.items()}
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    whole = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
         i, name = key.split(".", 1)
         state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({**whole, "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

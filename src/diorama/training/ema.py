@@ -34,14 +34,15 @@ class Ema:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the module computes with the averaged weights."""
-        self._swap()
+        self.swap()
         try:
             yield
         finally:
-            self._swap()
+            self.swap()
 
     @torch.no_grad()
-    def _swap(self) -> None:
+    def swap(self) -> None:
+        """The module takes the averaged weights, the average those of the module; twice changes nothing."""
         for name, p in self.live.items():
             mine = p.detach().clone()
             p.copy_(self.shadow[name])

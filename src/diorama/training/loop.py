@@ -1,22 +1,28 @@
 """The one training loop: any system, one core or many machines, resumable at any moment.
 
 What a step sees is a function of (seed, step, rank): the batch, the noise and torch's own generator. So a
-run that was killed and resumed ends with the same weights, bit for bit, as one that was not.
+run that was killed and resumed ends with the same weights, bit for bit, as one that was not. Data and noise
+are counted by sample, so two processes, or two accumulated batches, see what one batch of twice the size sees.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from diorama.errors import UserError
+from diorama.files import append, atomic_file
 from diorama.networks.precision import ground
 from diorama.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from diorama.training.ema import Ema
@@ -54,10 +60,10 @@ class Trainable(Protocol):
 
 @dataclass
 class History:
-    """What a run measured: one entry per logged step."""
+    """What a run measured: one entry per logged step, those of before a resume included."""
 
     entries: list[dict[str, float]] = field(default_factory=list)
-    skipped: int = 0  # non-finite steps
+    skipped: int = 0  # steps left out because loss or gradient was not finite, since the resume
 
     @property
     def losses(self) -> list[float]:
@@ -82,180 +88,198 @@ def fit(
     loss curve at fixed noise. Raises UserError when the loss stays non-finite.
     """
     run = _Run(system, batches, plan, out, held_out, trackers)
-    return run.train(on_step, preview)
+    try:
+        return run.train(on_step, preview)
+    finally:
+        for tracker in run.accelerator.trackers:
+            tracker.finish()
+
+
+@contextmanager
+def main_first(plan: Plan) -> Iterator[bool]:
+    """Inside, the main process goes first and the others then find what it left; gives whether this is the main one."""
+    accelerator = _accelerator(plan)
+    with accelerator.main_process_first():
+        yield accelerator.is_main_process
 
 
 class _Run:
     """State of one call of `fit`."""
 
-    def __init__(self, system: nn.Module, batches: Batches, plan: Plan, out: Path | None, held_out: Batches | None, trackers: Sequence[str]):
+    def __init__(
+        self, system: nn.Module, batches: Batches, plan: Plan, out: Path | None, held_out: Batches | None, trackers: Sequence[str]
+    ):
         self.plan, self.batches, self.held_out, self.out = plan, batches, held_out, out
-        self.history, self.bad = History(), 0
-        self.accelerator = _accelerator(plan, out, trackers)
+        self.accelerator = _accelerator(plan, out, trackers, partial=len(system.phases()) > 1)  # type: ignore[operator]
         self.main = self.accelerator.is_main_process
-        self.device = self.accelerator.device
-        self.system = system.to(self.device)
-        self.phases = system.phases()  # type: ignore[operator]
-        optimizers = [
-            torch.optim.AdamW(p.parameters, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=True) for p in self.phases
-        ]
+        self.place = self.accelerator.process_index, self.accelerator.num_processes
+        self.ground = ground(plan.device, plan.dtype)
+        self.device = self.ground.device if self.place[1] == 1 else self.accelerator.device
+        self.system = system.to(self.device).train()
+        self.model = self.accelerator.prepare(system)  # every process now has the main one's weights
+        self.phases: Sequence[Phase] = system.phases()  # type: ignore[operator]
+        self.optimizers = [_adamw(phase, plan, self.device) for phase in self.phases]
         self.ema = Ema(system, plan.ema)
-        self.raw_optimizers = optimizers
+        self.history, self.bad = History(), 0
         self.start = self._resume()
-        self.model = self.accelerator.prepare(system)
-        self.optimizers = [self.accelerator.prepare(o) for o in optimizers]
-        self.forked = _ForkedGenerator(plan.seed, self.accelerator.process_index)
+        if trackers:
+            self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.start + 1}})
 
     def _resume(self) -> int:
-        found = checkpoints(self.out / "checkpoints") if self.out else []
-        if not found:
+        """Take up the newest checkpoint and what was logged until then; the step to go on with."""
+        if self.out is None:
             return 0
-        state = load_checkpoint(found[-1], self.system, self.ema, self.raw_optimizers)
-        if state.get("seed") != self.plan.seed:
-            raise UserError(f"{found[-1]} was trained with seed {state.get('seed')}, not {self.plan.seed}: use that seed or another --out")
-        return int(str(state["step"]))
+        self.out.mkdir(parents=True, exist_ok=True)
+        start, found = 0, checkpoints(self.out / "checkpoints")
+        if found:
+            state = load_checkpoint(found[-1], self.system, self.ema, self.optimizers)
+            if state.get("seed") != self.plan.seed:
+                other = f"{found[-1]} was trained with seed {state.get('seed')}, not {self.plan.seed}"
+                raise UserError(f"{other}: use that seed or another --out")
+            start = int(state["step"])
+        self.history.entries = [entry for entry in _read_log(self.out / "log.jsonl") if entry["step"] <= start]
+        if self.main:
+            with atomic_file(self.out / "log.jsonl") as new:
+                new.write_text("".join(json.dumps(entry) + "\n" for entry in self.history.entries))
+        return start
 
     def train(self, on_step: OnStep, preview: Callable[[int], None] | None) -> History:
-        plan, saved, clock = self.plan, time.monotonic(), time.monotonic()
-        if self.start >= plan.steps:
-            self._finish(plan.steps)
-            return self.history
+        plan, saved = self.plan, time.monotonic()
         for step in range(self.start, plan.steps):
+            done, clock = step + 1, time.monotonic()
             values = self._step(step)
-            now = time.monotonic()
-            values["pictures_per_second"] = plan.batch * plan.accumulate * self.accelerator.num_processes / max(now - clock, 1e-9)
-            clock = now
-            done = step + 1
+            values["pictures_per_second"] = plan.batch * plan.accumulate * self.place[1] / (time.monotonic() - clock)
             if done % plan.sample_every == 0 or done == plan.steps:
                 values |= self._look(done, preview)
-                clock = time.monotonic()
-            self._log(done, values)
+            if done % plan.log_every == 0 or "held_out_loss" in values or done == plan.steps:
+                self._log(done, values)
             if self.main:
                 on_step(Step(step, plan.steps, values=values))
-            if self.out and done < plan.steps and self._due(now - saved):
+            if done == plan.steps or self._due(time.monotonic() - saved):
                 self._save(done)
-                saved = clock = time.monotonic()
-        self._finish(plan.steps)
+                saved = time.monotonic()
+        self.ema.swap()
+        self.system.eval()
         return self.history
 
     def _step(self, step: int) -> dict[str, float]:
-        plan, rank, world = self.plan, self.accelerator.process_index, self.accelerator.num_processes
-        values: dict[str, float] = {"lr": plan.rate(step)}
-        with self.forked.at(step):
+        """One gradient and one update per phase, or none where loss or gradient is not finite."""
+        plan, finite = self.plan, True
+        values = {"lr": plan.rate(step)}
+        with _seeded(self.device, plan.seed, step, self.place[0]):
             for i, (phase, optimizer) in enumerate(zip(self.phases, self.optimizers, strict=True)):
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.rate(step)
-                total = 0.0
-                for micro in range(plan.accumulate):
-                    position = step * plan.accumulate + micro
-                    batch = self.batches(position, rank, world)
-                    noise = Noise.at(plan.seed, position, rank, n=len(batch), device=self.device)
-                    with self.accelerator.no_sync(self.model) if micro + 1 < plan.accumulate else _nothing():
-                        loss = self.model(i, batch, noise).mean() / plan.accumulate
-                        self.accelerator.backward(loss)
-                    total += loss.detach().item()
-                norm = self.accelerator.clip_grad_norm_(phase.parameters, plan.clip)
-                self._apply(step, optimizer, total, float(norm))
-                values |= {"loss" if i == 0 else f"loss/{phase.name}": total, "gradient_norm": float(norm)}
+                loss = self._gradient(i, step)
+                norm = clip_grad_norm_(phase.parameters, plan.clip or math.inf).item()
+                values |= {name if i == 0 else f"{name}/{phase.name}": v for name, v in (("loss", loss), ("gradient_norm", norm))}
+                if math.isfinite(loss) and math.isfinite(norm):
+                    self.system.after_backward(step, self.optimizers)  # type: ignore[operator]
+                    for group in optimizer.param_groups:
+                        group["lr"] = values["lr"]
+                    optimizer.step()
+                else:
+                    finite = False
+                self.system.zero_grad(set_to_none=True)  # all: a phase's gradient reaches the other phases' parameters too
+        self._count(step, finite)
         self.ema.update()
         return values
 
-    def _apply(self, step: int, optimizer: Any, loss: float, norm: float) -> None:
-        """Step the optimizer, or skip and count a step whose loss or gradient is not finite."""
-        if all(map(_finite, (loss, norm))):
-            self.system.after_backward(step, self.raw_optimizers)  # type: ignore[operator]
-            optimizer.step()
-            self.bad = 0
-        else:
-            self.bad += 1
-            self.history.skipped += 1
-            if self.bad >= self.plan.patience:
-                raise UserError(f"the loss was not finite for {self.bad} steps in a row (step {step}): lower --lr or look at the data")
-        optimizer.zero_grad(set_to_none=True)
+    def _gradient(self, phase: int, step: int) -> float:
+        """Leaves the gradient of the mean loss over all batches of the step and all processes; that loss."""
+        plan, total = self.plan, torch.zeros((), device=self.device)
+        for micro in range(plan.accumulate):
+            position, last = step * plan.accumulate + micro, micro + 1 == plan.accumulate
+            batch = self.batches(position, *self.place)
+            noise = Noise.at(plan.seed, position, *self.place, n=len(batch), device=self.device)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.ground.autocast():
+                    loss = self.model(phase, batch, noise).float().mean() / plan.accumulate
+                loss.backward()
+            total += loss.detach()
+        return self.accelerator.reduce(total, "mean").item()
+
+    def _count(self, step: int, finite: bool) -> None:
+        self.bad = 0 if finite else self.bad + 1
+        self.history.skipped += not finite
+        if self.bad >= self.plan.patience:
+            said = f"the loss was not finite for {self.bad} steps in a row (step {step})"
+            raise UserError(f"{said}: lower --lr or look at the data")
 
     def _look(self, step: int, preview: Callable[[int], None] | None) -> dict[str, float]:
         """Held-out loss at fixed pictures, noise and levels, and a preview, both with the averaged weights."""
         values: dict[str, float] = {}
-        with self.ema.applied(), torch.no_grad():
-            self.system.eval()
+        self.system.eval()
+        with self.ema.applied(), torch.no_grad(), self.ground.autocast():
             if self.held_out is not None:
                 batch = self.held_out(0)
-                with self.accelerator.autocast():
-                    loss = self.system(0, batch, Noise.at(self.plan.seed, -1, n=len(batch), device=self.device))
-                values["held_out_loss"] = loss.mean().item()
+                loss = self.system(0, batch, Noise.at(self.plan.seed, -1, n=len(batch), device=self.device))
+                values["held_out_loss"] = loss.float().mean().item()
             if preview is not None and self.main:
                 preview(step)
-            self.system.train()
+        self.system.train()
         return values
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:
-        self.history.entries.append({"step": step, **values})
-        if self.main and self.out and (step % 10 == 0 or "held_out_loss" in values):
-            with open(self.out / "log.jsonl", "a") as log:
-                log.write(json.dumps({"step": step, **values}) + "\n")
-            self.accelerator.log(dict(values), step=step)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON knows no infinity
+        entry = {"step": step, **finite}
+        self.history.entries.append(entry)
+        if self.main and self.out:
+            append(self.out / "log.jsonl", json.dumps(entry) + "\n")
+        self.accelerator.log(dict(values), step=step)
 
     def _due(self, elapsed: float) -> bool:
         """Whether to save now; the main process decides for all, whose clocks differ."""
         due = torch.tensor(float(elapsed >= 60 * self.plan.save_minutes), device=self.device)
-        if self.accelerator.num_processes > 1:
+        if self.place[1] > 1:
             torch.distributed.broadcast(due, 0)
         return bool(due)
 
     def _save(self, step: int) -> None:
         if self.main and self.out:
-            save_checkpoint(
-                self.out / "checkpoints", step, self.system, self.ema, self.raw_optimizers, self.plan.keep, seed=self.plan.seed, plan=asdict(self.plan)
-            )
+            state = {"seed": self.plan.seed, "plan": asdict(self.plan)}
+            save_checkpoint(self.out / "checkpoints", step, self.system, self.ema, self.optimizers, self.plan.keep, **state)
         self.accelerator.wait_for_everyone()
 
-    def _finish(self, step: int) -> None:
-        if self.start < step:
-            self._save(step)
-        self.ema._swap()
-        self.system.eval()
-        self.accelerator.end_training()
+
+def _adamw(phase: Phase, plan: Plan, device: torch.device) -> torch.optim.Optimizer:
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(phase.parameters, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=fused)
 
 
-def _accelerator(plan: Plan, out: Path | None, trackers: Sequence[str]) -> Accelerator:
-    from accelerate import Accelerator  # 1.2 s to import: only where training begins
+def _accelerator(plan: Plan, out: Path | None = None, trackers: Sequence[str] = (), partial: bool = False) -> Accelerator:
+    """The processes of this run: one, or as many as were launched. Precision is not its business but `ground`'s.
 
-    chosen = ground(plan.device, plan.dtype)
-    accelerator = Accelerator(
-        cpu=chosen.device.type == "cpu",
-        mixed_precision="bf16" if chosen.dtype == torch.bfloat16 else "no",
+    `partial`: a loss may leave parameters without a gradient, as each of several phases does.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs  # 1.2 s: only where training begins
+    from accelerate.state import AcceleratorState
+    from accelerate.tracking import get_available_trackers
+
+    if missing := set(trackers) - {str(name) for name in get_available_trackers()}:
+        raise UserError(f"tracker {min(missing)!r} is not installed: pip install {min(missing)}")
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # else the first run's device holds for all that follow
+    return Accelerator(
+        cpu=ground(plan.device, plan.dtype).device.type == "cpu",
+        mixed_precision="no",
+        device_placement=False,
         log_with=list(trackers) or None,
-        project_dir=str(out) if out else None,
+        project_dir=out,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=partial),
+            InitProcessGroupKwargs(timeout=timedelta(hours=12)),  # the others wait while the main one encodes the data
+        ],
     )
-    if trackers:
-        accelerator.init_trackers("diorama")
-    return accelerator
 
 
-class _ForkedGenerator:
-    """torch's own generator (dropout), seeded from (seed, step, rank) inside and restored outside."""
-
-    def __init__(self, seed: int, rank: int):
-        self.seed, self.rank = seed, rank
-
-    def at(self, step: int) -> _ForkedGenerator:
-        self.step = step
-        return self
-
-    def __enter__(self) -> None:
-        self.fork = torch.random.fork_rng()
-        self.fork.__enter__()
-        torch.manual_seed(mix(self.seed, self.step, self.rank))
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+def _read_log(path: Path) -> list[dict[str, float]]:
+    """The entries there; a last line that a killed process left half written is none."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: Any) -> None: ...
-
-
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")
+@contextmanager
+def _seeded(device: torch.device, *numbers: int) -> Iterator[None]:
+    """torch's own generator (dropout) seeded from these numbers inside, as it was outside."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(mix(*numbers))
+        yield

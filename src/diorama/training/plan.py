@@ -17,11 +17,12 @@ class Plan:
     decay: float = 0.25  # last share of the steps, over which the learning rate falls linearly to zero
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0  # gradient norm
+    clip: float = 1.0  # gradient norm; 0 does not clip
     accumulate: int = 1  # batches per optimizer step
     ema: float = 0.999
     save_minutes: float = 5.0  # minutes between checkpoints
     sample_every: int = 1000  # steps between previews and held-out losses
+    log_every: int = 10  # steps between lines of log.jsonl
     keep: int = 2  # checkpoints kept
     patience: int = 5  # non-finite steps in a row before giving up
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diorama import cards
-from diorama.codecs.conv import ConvCodec, kl, reconstruction
-from diorama.systems.base import System
+from diorama.codecs.conv import ConvCodec, ConvCodecConfig, kl, reconstruction
+from diorama.systems.base import System, TakePart
 from diorama.types import Batch, Noise
 
 
@@ -26,13 +27,26 @@ class Autoencoder(System):
     def __post_init__(self) -> None:
         self.codec.requires_grad_(True)
 
+    @classmethod
+    def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Autoencoder:
+        system = cls(ConvCodec(ConvCodecConfig()))
+        system.codec.check_size(size)
+        return system
+
+    def look(self, batch: Batch, noise: Noise) -> Tensor:
+        return self.reconstruct(batch.image)
+
+    def finish(self, batch: Batch) -> None:
+        self.codec.normalise(batch.image.to(self.device))
+
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
-        mean, log_variance = self.codec.posterior(batch.image)
+        image = batch.image.to(self.device)
+        mean, log_variance = self.codec.posterior(image)
         z = mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:])
         x = self.codec.decode(z)  # shift 0 and scale 1 until `normalise`, which comes after training
-        return reconstruction(x.float(), batch.image) + self.kl_weight * kl(mean.float(), log_variance.float())
+        return reconstruction(x.float(), image) + self.kl_weight * kl(mean.float(), log_variance.float())
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:
         """(b, 4, h, w) in [-1, 1] -> the same, through the latents."""
-        return self.codec.decode(self.codec.encode(image)).clamp(-1, 1)
+        return self.codec.decode(self.codec.encode(image.to(self.device))).clamp(-1, 1)

@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diorama import cards
 from diorama.codecs.conv import ConvCodec
 from diorama.conditions.text import SentenceEncoder
+from diorama.errors import UserError
 from diorama.guidance.classifier_free import classifier_free
 from diorama.networks.unet import UNet, UNetConfig
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import flow
 from diorama.processes.scalings import NetworkDenoiser
 from diorama.processes.solvers import SOLVERS
-from diorama.systems.base import System
-from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, ignore
+from diorama.systems.base import System, TakePart
+from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, TextEmbedding, ignore
 
 PRESETS = {
     "nano": UNetConfig(channels=16, widths=(96,), depth=1, attention=(True,), text_width=384, embedding=192),
@@ -47,10 +49,13 @@ class Flow(System):
             frozen.requires_grad_(False).eval()
 
     @classmethod
-    def build(cls, preset: str, codec: ConvCodec, text: SentenceEncoder, styles: Sequence[str], size: int) -> Flow:
-        """A new, untrained system around a trained codec and text encoder."""
-        config = replace(PRESETS[preset], channels=codec.config.latent, text_width=text.config.width, labels=len(styles))
-        return cls(codec, text, UNet(config), tuple(styles), size)
+    def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Flow:
+        if preset not in PRESETS:
+            raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
+        codec, text = part("codec", ConvCodec), part("text", SentenceEncoder)
+        codec.check_size(size)
+        config = replace(PRESETS[preset], channels=codec.config.latent, text_width=text.config.width, labels=len(labels))
+        return cls(codec, text, UNet(config), tuple(labels), size)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -62,9 +67,14 @@ class Flow(System):
         embedding = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
         return replace(batch, latent=latent, embedding=embedding)
 
+    def look(self, batch: Batch, noise: Noise) -> Tensor:
+        labels = [NO_LABEL] * len(batch) if batch.label is None else batch.label.tolist()
+        return self.sample(batch.text, [None if i == NO_LABEL else self.styles[i] for i in labels], noise=noise)
+
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         with torch.no_grad():
             batch = self.encode(batch)
+        assert batch.latent is not None
         condition = Condition(text=batch.embedding, label=batch.label).to(self.device).drop(self.dropped, noise)
         return self.process.loss(self.denoiser, batch.latent.to(self.device).float(), condition, noise)
 
@@ -81,9 +91,9 @@ class Flow(System):
         noise: Noise,
         on_step: OnStep = ignore,
     ) -> Tensor:
-        """One picture (4, size, size) in [-1, 1] per prompt: on white in channels 0-2, alpha in 3. `Noise` has a seed for each."""
+        """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
         condition = self.condition(prompts, styles)
-        unasked = None if negative is None else self.condition(negative, styles)
+        unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
         process = replace(self.process, solver=SOLVERS[solver])
         side = self.size // self.codec.config.stride
         start = process.prior((self.codec.config.latent, side, side), noise)
@@ -94,7 +104,17 @@ class Flow(System):
     def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
         names = styles or [None] * len(prompts)
         label = torch.tensor([NO_LABEL if name is None else self.styles.index(name) for name in names], device=self.device)
-        return Condition(text=self.text(prompts), label=label if self.styles else None)
+        return Condition(text=self._encode_alone(prompts), label=label if self.styles else None)
+
+    def _encode_alone(self, texts: Sequence[str]) -> TextEmbedding:
+        """Each sentence encoded by itself, then padded to the most tokens there can be: its neighbours must not change it."""
+        n, encoded = self.text.config.max_tokens, {text: self.text([text]) for text in dict.fromkeys(texts)}
+        rows = [encoded[text] for text in texts]
+        return TextEmbedding(
+            torch.cat([F.pad(row.tokens, (0, 0, 0, n - row.tokens.shape[1])) for row in rows]),
+            torch.cat([F.pad(row.mask, (0, n - row.mask.shape[1])) for row in rows]),
+            torch.cat([row.pooled for row in rows]),
+        )
 
     def preview(self, x0: Tensor) -> Tensor:
         """What an estimate of the latents looks like: (b, 4, size, size) in [-1, 1]."""

@@ -1,0 +1,109 @@
+"""Where pictures go, and how a long job shows itself: what the verbs share."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diorama.errors import UserError
+from diorama.recipe import Recipe, check_suffix, save
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Output:
+    """The names of the files to write. Made, and its folder checked, before any work is done.
+
+    A file that --out names is replaced; a name that diorama chose never is: it gets -2, -3 ...
+    """
+
+    def __init__(self, out: str | None, names: Sequence[str | None], together: bool = False):
+        self.names = names
+        self.several = len(names) > 1 and not together
+        self.file = None if out is None or _is_folder(out) else Path(out)
+        self.folder = Path(out) if out is not None and self.file is None else Path()
+        if self.file is not None:
+            check_suffix(self.file)
+            self.folder = self.file.parent
+        elif out is not None:
+            _make(self.folder)
+        _check_folder(self.folder, out)
+
+    def write(self, i: int, image: Image.Image, recipe: bool, of: Recipe | None = None) -> Path:
+        """Save picture i under its name, and return that."""
+        path = self._path(i, of or image.recipe)  # type: ignore[attr-defined]
+        save(image, path, recipe=recipe)
+        return path
+
+    def _path(self, i: int, recipe: Recipe) -> Path:
+        if self.file is not None and not self.several:
+            return self.file
+        if self.file is not None:
+            return self.file.with_stem(f"{self.file.stem}-{i + 1}")
+        return _free(self.folder / (self.names[i] or f"{slug(recipe.prompt)}-{recipe.seed}.png"))
+
+
+def slug(prompt: str) -> str:
+    """A file name of the sentence's first words, in plain ASCII."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].rstrip("-") or "picture"
+
+
+def _is_folder(out: str) -> bool:
+    return out.endswith(("/", os.sep)) or Path(out).is_dir()
+
+
+def _free(path: Path) -> Path:
+    """The path, or with -2, -3 ... the first that is not taken."""
+    candidate, k = path, 1
+    while candidate.exists():
+        k += 1
+        candidate = path.with_stem(f"{path.stem}-{k}")
+    return candidate
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder} ({(error.strerror or str(error)).lower()}): choose another --out"
+        ) from None
+
+
+def _check_folder(folder: Path, out: str | None) -> None:
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} of {out} does not exist: create it, or write {folder}/ to have diorama create it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"the folder {folder} is not writable: choose another with --out")
+
+
+def use_all_cores() -> None:
+    """Let torch use every core this process may run on, unless the environment says how many (as launchers do)."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        from diorama.networks.precision import use_cores
+
+        use_cores()
+
+
+@contextmanager
+def steps_bar(words: str = "sampling") -> Iterator[Callable[[Any], None]]:
+    """A progress bar on standard error, where that is a terminal; yields the `on_step` that moves it."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
+    # rich would send standard output through its own console, away from a pipe or a file that it is led into
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task(words, total=None)
+        yield lambda step: progress.update(task, completed=step.index + 1, total=step.n)

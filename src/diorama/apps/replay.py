@@ -1,0 +1,77 @@
+"""`diorama replay`: a picture again, from the recipe it carries."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from diorama.apps.flags import flag
+from diorama.apps.output import Output
+from diorama.errors import UserError
+from diorama.recipe import Recipe, read_recipes, tell_of_sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The same picture again, bit for bit on the same kind of processor; elsewhere as close as rounding lets it be."""
+
+    picture: Annotated[tyro.conf.Positional[str], flag("PICTURE")]
+    """A picture that diorama wrote with its recipe inside."""
+    out: Annotated[str | None, flag("PATH", "-o")] = None
+    """A file, or a folder (ending in /). Without it: SENTENCE-SEED.png here."""
+    system: Annotated[str | None, flag("NAME|DIR")] = None
+    """The model it was made with, where that is not a shipped one."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    json: Annotated[bool, flag()] = False
+    """One JSON object on standard output."""
+
+    def run(self) -> int:
+        recipes, began = read_recipes(self.picture), time.perf_counter()
+        output = Output(self.out, [None])
+        model = _load(self.system or recipes[0].model, recipes[0], self.device)
+        said: list[str] = []
+        pictures = [model.replay(recipe, said.append) for recipe in recipes]
+        for line in dict.fromkeys(said):
+            print(f"diorama: {line}", file=sys.stderr)
+        path = output.write(0, _together(pictures), True, recipes[0])
+        seconds = time.perf_counter() - began
+        if self.json:
+            told = {"path": str(path), "seed": recipes[0].seed, "seconds": round(seconds, 3), "exact": not said}
+            print(json.dumps(told))
+        else:
+            print(f"{path}  seed {recipes[0].seed}  {seconds:.2f} s")
+        return 0
+
+
+def _together(pictures: Sequence[Any]) -> Any:
+    """The picture, or the sheet of several."""
+    if len(pictures) == 1:
+        return pictures[0]
+    from diorama.pictures import sheet
+
+    paper = sheet(pictures)
+    tell_of_sheet(paper, [picture.recipe for picture in pictures])
+    return paper
+
+
+def _load(name: str, recipe: Recipe, device: str) -> Any:
+    """The model on the recipe's own ground as far as it can be had here: its precision and its number of threads."""
+    from diorama.models import locate, shipped
+
+    if name == recipe.model and name not in shipped():
+        made = f"model {name!r}, weights {recipe.weights[:10]}"
+        raise UserError(f"the picture was made with {made}, which is not a shipped one: name its folder with --system")
+    locate(name)  # before torch is imported
+    from diorama.pipeline import load
+
+    try:
+        return load(name, device, recipe.dtype, threads=recipe.threads)
+    except UserError:  # a precision this processor does not have; what else is wrong comes again
+        return load(name, device, "auto", threads=recipe.threads)

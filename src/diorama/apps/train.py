@@ -1,0 +1,180 @@
+"""`diorama train`: a system on your own pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from diorama.apps.flags import flag
+from diorama.apps.output import steps_bar, use_all_cores
+from diorama.cards import find
+from diorama.errors import UserError
+from diorama.training.plan import Plan
+
+QUIET = 30.0  # seconds between lines where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a system on pictures with captions. The same command again goes on where it stopped.
+
+    Recognised: folders of pictures, class folders, metadata.jsonl|csv|parquet, name.png beside name.txt, webdataset .tar shards.
+    """
+
+    system: Annotated[tyro.conf.Positional[str], flag("SYSTEM")]
+    """Which one: flow, autoencoder; see `diorama systems`."""
+    data: Annotated[str, flag("PATH")]
+    """The folder or shards of pictures."""
+    out: Annotated[str, flag("DIR", "-o")]
+    """Where checkpoints, samples, the log and at the end the model go."""
+    preset: str = "mini"
+    """How large: nano, mini or base."""
+    base: Annotated[str | None, flag("NAME|DIR")] = None
+    """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
+    size: int = 128
+    """Pixels along a side."""
+    on_white: Annotated[bool, flag()] = False
+    """The pictures' RGB is already laid on white, alpha is only a mask."""
+    compose: int = 0
+    """Composed pictures (recoloured, side by side, small, on a ground) per picture, where alpha is known."""
+    often: Annotated[str, flag("FIELD=TIMES")] = ""
+    """Pictures whose metadata field is true are seen that many times as often."""
+    hold_out: float = 0.0
+    """Share of (concept, style) combinations never trained on."""
+    cache: Annotated[bool, flag()] = True
+    """Encode every batch again instead of every picture once."""
+    name: Annotated[str, flag("NAME")] = ""
+    """What the trained model is called; the last part of --out where not given."""
+    tensorboard: Annotated[bool, flag()] = False
+    """Log to TensorBoard in --out."""
+    plan: Plan = field(default_factory=Plan)
+
+    def run(self) -> int:
+        find(self.system)
+        self._check()
+        from diorama.train import Data, train  # torch, from here on
+
+        use_all_cores()
+        data = Data(
+            path=Path(self.data),
+            on_white=self.on_white,
+            size=self.size,
+            compose=self.compose,
+            often=self.often,
+            hold_out=self.hold_out,
+            cache=self.cache,
+        )
+        base = self._base()
+        try:
+            with steps_bar("encoding") as on_encode, _progress(self.plan) as on_step:
+                train(
+                    self.system,
+                    data,
+                    Path(self.out),
+                    self.plan,
+                    preset=self.preset,
+                    base=base,
+                    tensorboard=self.tensorboard,
+                    name=self.name,
+                    on_step=on_step,
+                    on_encode=on_encode,
+                    say=_say,
+                )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on from the newest checkpoint") from None
+        if os.environ.get("RANK", "0") == "0":  # accelerate starts one such process per core or device
+            print(Path(self.out) / "model")
+        return 0
+
+    def _check(self) -> None:
+        plan = self.plan
+        whole = {
+            "steps": plan.steps,
+            "batch": plan.batch,
+            "accumulate": plan.accumulate,
+            "size": self.size,
+            "sample-every": plan.sample_every,
+            "keep": plan.keep,
+        }
+        if bad := next((name for name, value in whole.items() if value < 1), None):
+            raise UserError(f"{bad} {whole[bad]} is not allowed: use 1 or more")
+        if plan.seed < 0:
+            raise UserError(f"seed {plan.seed} is not allowed: use 0 or more")
+        if not 0 < plan.lr < float("inf"):
+            raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
+
+    def _base(self) -> Path | None:
+        from diorama.models import locate
+
+        if self.base is None or Path(self.base, "codec").is_dir():  # a folder of parts will do
+            return None if self.base is None else Path(self.base)
+        return locate(self.base)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Callable[[Any], None]]:
+    """Loss, throughput and time left: a bar on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
+        task, mean = progress.add_task("", total=plan.steps, visible=False), _Mean()
+        yield lambda step: progress.update(task, completed=step.index + 1, description=mean(step.values), visible=True)
+
+
+class _Mean:
+    """Numbers of the last steps, smoothed enough to read."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def __call__(self, values: Mapping[str, float]) -> str:
+        for name in ("loss", "pictures_per_second"):
+            if name in values:
+                self.values[name] = 0.95 * self.values.get(name, values[name]) + 0.05 * values[name]
+        self.values |= {name: value for name, value in values.items() if name == "held_out_loss"}
+        words = {"loss": "loss {:.4f}", "held_out_loss": "held out {:.4f}", "pictures_per_second": "{:.1f} pictures/s"}
+        return "  ".join(form.format(self.values[name]) for name, form in words.items() if name in self.values)
+
+
+class _Lines:
+    """One line every half minute and whenever the held-out loss is known."""
+
+    def __init__(self) -> None:
+        self.mean, self.said, self.began, self.first = _Mean(), 0.0, time.monotonic(), -1
+
+    def __call__(self, step: Any) -> None:
+        words, now = self.mean(step.values), time.monotonic()
+        if self.first < 0:
+            self.first, self.began = step.index, now
+        if now - self.said < QUIET and "held_out_loss" not in step.values:
+            return
+        self.said, done = now, step.index - self.first
+        left = (now - self.began) / done * (step.n - 1 - step.index) if done else 0.0
+        _say(f"step {step.index + 1}/{step.n}  {words}" + (f"  {left / 60:.0f} min left" if done else ""))
+
+
+__all__ = ["Train"]

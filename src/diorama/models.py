@@ -1,0 +1,69 @@
+"""Where saved models are found, and what they are known by: names, folders, the hash of their weights. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from diorama.assets import asset
+from diorama.errors import UserError
+from diorama.files import read_json, sha256
+
+INDEX = "model_index.json"
+FORMAT_VERSION = 1
+
+
+def shipped() -> list[str]:
+    """The names of the models that came with the package."""
+    return sorted(path.parent.name for path in asset("").glob(f"*/{INDEX}"))
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a shipped or a saved model; a run's own folder leads to its model. Raises UserError where there is none."""
+    folder = Path(name).expanduser()
+    if str(name) in shipped():
+        return asset(str(name))
+    if (folder / INDEX).is_file():
+        return folder
+    if (folder / "model" / INDEX).is_file():
+        return folder / "model"
+    if (folder / "checkpoints").is_dir():
+        raise UserError(
+            f"{name} is a training run that has not finished: run `diorama train` again to go on, its model comes at the end"
+        )
+    if folder.is_dir():
+        raise UserError(f"{name} is not a saved model ({INDEX} is missing): give a folder that save_pretrained or train wrote")
+    allowed = " or ".join([*shipped(), "the folder of a saved one"])
+    raise UserError(f"model {str(name)!r} is not known: use {allowed}")
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """model_index.json of a saved system. Raises UserError where it is missing, damaged or newer than this diorama."""
+    path = folder / INDEX
+    if not path.is_file():
+        raise UserError(f"{folder} is not a saved system ({INDEX} is missing): give a folder that save_pretrained or train wrote")
+    index = read_json(path)
+    if not isinstance(index, dict) or "system" not in index:
+        raise UserError(f"{path} names no system: it was not written by diorama")
+    version = index.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(f"{folder} has format_version {version}, this diorama reads up to {FORMAT_VERSION}: update diorama")
+    return index
+
+
+def known_as(folder: Path) -> str:
+    """What people call the model: never more of its path than the last folder."""
+    if folder.parent == asset(""):
+        return folder.name
+    return str(index_of(folder).get("name") or folder.resolve().name)
+
+
+def weights_hash(folder: Path) -> str:
+    """One SHA-256 over the weight files of a saved system, part by part in name order; 64 hexadecimal digits."""
+    digest, files = hashlib.sha256(), sorted(folder.glob("*/model.safetensors"))
+    if not files:  # the hash of nothing would fit any other model that has gone
+        raise UserError(f"the weights of {folder.name} are not there any more: fetch or make the folder again")
+    for path in files:
+        digest.update(f"{path.parent.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()

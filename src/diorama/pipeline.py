@@ -1,0 +1,310 @@
+"""The front door: words, seeds and paths in; pictures with their recipes out."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import diorama
+from diorama.errors import UserError
+from diorama.files import atomic_folder
+from diorama.models import INDEX, index_of, known_as, locate, weights_hash
+from diorama.networks.precision import Ground, ground, processor_kind
+from diorama.pictures import to_pil
+from diorama.recipe import Picture, Recipe, Request, save
+from diorama.storage import Storage
+from diorama.systems.base import System, load_system
+from diorama.types import Noise, OnStep, ignore
+
+DEFAULTS: Mapping[str, Any] = {"steps": 20, "guidance": 4.0, "solver": "euler"}  # where the model's index has no `defaults`
+MOST = 1000  # pictures of one sentence
+
+# In which precision, and how many pictures together. Picture i must be the same, within 1/255, alone and in any batch,
+# and kernels round differently at another batch size. Measured in the `mini` flow with random weights, 20 steps,
+# guidance 4, on a Zen with AVX512-BF16: between chunks of 1 and 16, fp32 moves no pixel by more than 0.0008/255, bf16
+# by up to 1.15/255; and starting noise changed by one part in a million moves fp32 by 0.0005/255, bf16 by 4.9/255.
+# So bf16 must go picture by picture, and is worth that only where it is several times faster, with AMX. Seconds a
+# picture there, two threads: fp32 0.78 alone, 0.43, 0.42, 0.36 in chunks of 4, 8, 16; bf16 0.68 alone. Beyond 8 little
+# is gained, and eight bound the memory.
+CHUNK = {torch.float32: 8, torch.bfloat16: 1}
+
+
+def _ground(device: str, dtype: str) -> Ground:
+    """Where sampling stands: fp32 unless asked otherwise, or on a processor with AMX."""
+    chosen = ground(device, dtype)
+    amx = chosen.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return ground(device, "float32") if dtype == "auto" and not amx else chosen
+
+
+def load(name: str | Path = "default", device: str = "auto", dtype: str = "auto", threads: int | None = None) -> Pipeline:
+    """A shipped model by its name, or a saved one by its folder.
+
+    device: auto, cpu, cuda; dtype: auto, float32, bfloat16; threads: cores torch may use, its own choice if None.
+    Raises UserError where there is no such model, its files are damaged, or the device or dtype cannot be had.
+    """
+    folder = locate(name)
+    if threads is not None:
+        if threads < 1:
+            raise UserError(f"threads {threads} is not allowed: use 1 or more")
+        torch.set_num_threads(threads)
+    chosen = _ground(device, dtype)
+    try:
+        system = load_system(folder)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"{folder / INDEX} does not fit its parts ({error}): fetch or make the folder again") from error
+    if system.card.verb != "sample":
+        raise UserError(
+            f"{name} is a saved {system.card.slug}, which makes no pictures from words: give a model whose verb is sample"
+        )
+    return Pipeline(system.to(chosen.device), folder, chosen)
+
+
+class Pipeline:
+    """A system with words at its front and Pillow pictures at its back. `load` makes one."""
+
+    def __init__(self, system: System, folder: Path, chosen: Ground):
+        # channels_last: a seventh less time per picture in fp32 (0.83 to 0.71 s on one core), nothing lost in bf16
+        self.system: Any = system.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.folder, self.ground = folder, chosen
+        self.name = known_as(folder)
+        self._index = index_of(folder)
+        self.defaults = {**DEFAULTS, **_own_defaults(self._index, folder)}
+
+    @property
+    def size(self) -> int:
+        """Pixels along a side, as the model makes them."""
+        return int(self.system.size)
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        return tuple(self.system.styles)
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 over the files of its weights."""
+        return weights_hash(self.folder)
+
+    # --- making pictures --------------------------------------------------------------------------
+
+    def sample(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        seed: int = 0,
+        n: int = 1,
+        negative: str = "",
+        style: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        solver: str | None = None,
+        size: int | None = None,
+        transparent: bool = False,
+        on_step: OnStep = ignore,
+    ) -> list[Picture]:
+        """n Pillow pictures per prompt, in order; picture i of them all is the picture of seed + i alone.
+
+        RGB on white, or RGBA if `transparent`; size in pixels along a side, by default the model's own, another is
+        resampled. What is None is the model's choice. Raises UserError for what cannot be had.
+        """
+        chosen = {"steps": steps, "guidance": guidance, "solver": solver}
+        wanted = requests(prompts, seed, n, negative=negative, style=style, size=size, transparent=transparent, **chosen)
+        return list(self.stream(wanted, on_step))
+
+    def stream(self, requests: Sequence[Request], on_step: OnStep = ignore) -> Iterator[Picture]:
+        """The picture of each request, in order, as soon as its chunk is done. All are checked before the first is begun."""
+        return self._pictures(self.chunks(requests), on_step)
+
+    def chunks(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """The calls of the system that answer these requests, every choice made."""
+        alike = itertools.groupby([self.resolve(request) for request in requests], _settings)
+        return [rows for _, group in alike for rows in _batched(group, CHUNK[self.ground.dtype])]
+
+    def resolve(self, request: Request) -> Request:
+        """The request with the model's own choices filled in. Raises UserError for a style the model does not have."""
+        chosen = {k: v for k, v in {**self.defaults, "size": self.size}.items() if getattr(request, k) is None}
+        return replace(request, **chosen, style=self._style(request.style))
+
+    def _style(self, name: str | None) -> str | None:
+        if name is None or name in self.styles:
+            return name
+        same = {style.casefold(): style for style in self.styles}
+        if name.casefold() in same:
+            return same[name.casefold()]
+        if not self.styles:
+            raise UserError(f"style {name!r} is not known: the model {self.name} has no styles, leave it out")
+        near = [same[match] for match in get_close_matches(name.casefold(), same, 1, 0.4)]
+        raise UserError(f"style {name!r} is not known: use {', '.join([*near, *(s for s in self.styles if s not in near)])}")
+
+    def _pictures(self, chunks: Sequence[Sequence[Request]], on_step: OnStep) -> Iterator[Picture]:
+        total, done = sum(_steps(chunk) for chunk in chunks), 0
+        for chunk in chunks:
+            began = time.perf_counter()
+            x = self._sample(chunk, _shifted(on_step, done, total))
+            done += _steps(chunk)
+            images = [_picture(row, request) for row, request in zip(x, chunk, strict=True)]
+            seconds = (time.perf_counter() - began) / len(images)
+            for row, (image, request) in enumerate(zip(images, chunk, strict=True)):
+                yield Picture.of(image, self._recipe(request, len(images), row), seconds)
+
+    def _sample(self, rows: Sequence[Request], on_step: OnStep) -> Tensor:
+        """(b, 4, size, size) in [-1, 1] on the processor: on white, and alpha."""
+        steps, guidance, solver = _settings(rows[0])
+        with torch.inference_mode(), self.ground.autocast(), _exact_kernels():
+            x = self.system.sample(
+                [request.prompt for request in rows],
+                [request.style for request in rows] if self.styles else None,
+                negative=[request.negative for request in rows] if any(request.negative for request in rows) else None,
+                steps=steps,
+                guidance=float(guidance),
+                solver=solver,
+                noise=Noise([request.seed for request in rows], self.ground.device),
+                on_step=on_step,
+            ).cpu()
+        if not x.isfinite().all():
+            raise UserError(
+                f"the picture of seed {rows[0].seed} is not finite: lower the guidance ({guidance:g}), or the weights are damaged"
+            )
+        return x
+
+    # --- recipes ----------------------------------------------------------------------------------
+
+    def _recipe(self, request: Request, chunk: int, row: int) -> Recipe:
+        asked = {f.name: getattr(request, f.name) for f in fields(Request)}
+        asked["guidance"] = float(asked["guidance"])
+        return Recipe(
+            **asked, model=self.name, weights=self.weights, **self._standing(), chunk=chunk, row=row, diorama=diorama.__version__
+        )
+
+    def _standing(self) -> dict[str, Any]:
+        """Everything beside request, weights and chunk that decides how the numbers round."""
+        device = self.ground.device
+        return {
+            "torch": str(torch.__version__),
+            "dtype": self.ground.dtype_name,
+            "device": device.type,
+            "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_kind(),
+            "threads": torch.get_num_threads(),
+            "text_length": self.system.text.config.max_tokens,
+        }
+
+    def differences(self, recipe: Recipe) -> list[str]:
+        """What differs between the recipe's ground and this one, in words; empty where the same bits come out."""
+        return [
+            f"{name} {value}, then {getattr(recipe, name)}"
+            for name, value in self._standing().items()
+            if value != getattr(recipe, name)
+        ]
+
+    def replay(self, recipe: Recipe, say: Callable[[str], Any] = warnings.warn) -> Picture:
+        """The picture of a recipe: the same bits on the same ground, else as close as rounding lets it be, and `say` tells.
+
+        Raises UserError where the recipe was made with other weights.
+        """
+        if recipe.weights != self.weights:
+            raise UserError(
+                f"the picture was made with model {recipe.model!r}, weights {recipe.weights[:10]}, not with {self.name!r}, "
+                f"weights {self.weights[:10]}: name the folder of that model"
+            )
+        request = self.resolve(Request(**{f.name: getattr(recipe, f.name) for f in fields(Request)}))
+        if differing := self.differences(recipe):
+            say(f"replay on other ground ({'; '.join(differing)}): pixels may differ a little")
+            return next(self._pictures([[request]], ignore))
+        # The other rows of the chunk only give the kernels the same shape, so they may repeat this one.
+        pictures = list(self._pictures([[request] * recipe.chunk], ignore))
+        return pictures[recipe.row]
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def save(self, image: Image.Image, path: str | Path) -> None:
+        """The picture with its recipe inside; see `diorama.save`."""
+        save(image, path)
+
+    def save_pretrained(self, folder: str | Path, storage: Storage | None = None) -> None:
+        """The model into a folder that `load` reads: the same files, or its weights stored anew as float32, bfloat16 or int8.
+
+        Recipes name the files' hash, so only the same files replay pictures that were made with this model.
+        """
+        if storage is not None:
+            settled = {"_class_name", "format_version", "system", "settings", "parameters", *self.system.part_types()}
+            self.system.save_pretrained(folder, storage, **{k: v for k, v in self._index.items() if k not in settled})
+            return
+        if Path(folder).resolve() == self.folder.resolve():
+            return
+        with atomic_folder(folder, replaces=INDEX) as new:
+            shutil.copytree(self.folder, new, dirs_exist_ok=True, copy_function=shutil.copyfile)
+
+
+def _own_defaults(index: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The model's choices, checked as a person's would be."""
+    own = index.get("defaults", {})
+    if not isinstance(own, dict) or set(own) - set(DEFAULTS):
+        raise UserError(f"{folder / INDEX}: defaults may only name {', '.join(DEFAULTS)}: mend it")
+    Request(**own)
+    return own
+
+
+def requests(prompts: str | Sequence[str], seed: int = 0, n: int = 1, **options: Any) -> list[Request]:
+    """n requests per prompt, the i-th of them all with seed + i. Raises UserError for what no model can do."""
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
+        raise UserError(f"n {n!r} is not allowed: use a whole number from 1 to {MOST}")
+    sentences = [prompts] if isinstance(prompts, str) else list(prompts)
+    every = [sentence for sentence in sentences for _ in range(n)]
+    first = Request(prompt=every[0], seed=seed, **options) if every else None  # the seed itself is checked before it is added to
+    return [replace(first, prompt=sentence, seed=seed + i) for i, sentence in enumerate(every) if first]
+
+
+def _settings(request: Request) -> tuple[Any, ...]:
+    """What the pictures of one call of the system share."""
+    return request.steps, request.guidance, request.solver
+
+
+def _steps(chunk: Sequence[Request]) -> int:
+    return int(chunk[0].steps or 0)
+
+
+def _batched(rows: Iterable[Request], most: int) -> Iterator[list[Request]]:
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, most)):
+        yield batch
+
+
+def _shifted(on_step: OnStep, before: int, total: int) -> OnStep:
+    """One chunk's steps as a share of the whole request's."""
+    return lambda step: on_step(replace(step, index=before + step.index, n=total))
+
+
+def _picture(x: Tensor, request: Request) -> Image.Image:
+    """(4, h, w) in [-1, 1] -> a picture of the size asked for."""
+    return to_pil(_resized(x, int(request.size or x.shape[-1]))[None], request.transparent)[0]
+
+
+def _resized(x: Tensor, size: int) -> Tensor:
+    """Lanczos on the colours on white and on alpha: no dark or bright rim, since colour under alpha 0 has no say there."""
+    if x.shape[-1] == size:
+        return x
+    planes = [Image.fromarray(plane).resize((size, size), Image.Resampling.LANCZOS) for plane in x.numpy()]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
+
+
+@contextmanager
+def _exact_kernels() -> Iterator[None]:
+    """fp32 means fp32 on CUDA too: TF32 keeps ten bits of the mantissa, too few for the same picture in any batch."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+__all__ = ["CHUNK", "DEFAULTS", "Pipeline", "load", "requests"]

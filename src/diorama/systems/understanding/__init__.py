@@ -1,0 +1,1 @@
+"""Systems whose output is an understanding of a picture."""

@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diorama.critics.contrastive import accuracy, r_precision, ranks, top
+from diorama.critics.statistics import ratio
+from diorama.errors import UserError
+
+
+def test_ranks_are_known_where_the_angles_are():
+    angles = torch.tensor([[0.1, 0.2, 0.3], [0.2, 0.1, 0.3], [0.3, 0.2, 0.1]])
+    candidates = torch.stack([angles.cos(), angles.sin()], -1)
+    pictures = torch.tensor([[1.0, 0.0]]).expand(3, 2)
+    found = ranks(pictures, candidates)
+    assert found.tolist() == [0, 1, 2]
+    assert (top(found).value, top(found, 2).value, top(found, 3).value) == pytest.approx((1 / 3, 2 / 3, 1))
+
+
+def test_a_scorer_that_cannot_tell_is_never_right():
+    same = F.normalize(torch.ones(5, 10, 4), dim=-1)
+    assert top(ranks(same[:, 0], same)).value == 0
+
+
+def test_guessing_is_right_one_time_in_m():
+    g = torch.Generator().manual_seed(0)
+    score = top(ranks(torch.randn(4000, 8, generator=g), torch.randn(4000, 10, 8, generator=g)))
+    assert abs(score.value - 0.1) < 4 * score.stderr
+    assert score.stderr == pytest.approx((0.1 * 0.9 / 4000) ** 0.5, rel=0.1)
+
+
+def test_none_right_still_has_an_error():
+    assert top(torch.ones(50)).stderr > 0
+
+
+def test_r_precision_counts_the_relevant_among_the_first_r():
+    similarity = torch.tensor([[0.9, 0.8, 0.1, 0.0], [0.1, 0.9, 0.8, 0.7]])
+    relevant = torch.tensor([[True, False, True, False], [False, True, True, True]])
+    assert r_precision(similarity, relevant).value == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_labels():
+    assert accuracy(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 0, 4])).value == 0.75
+
+
+def test_the_ratio_of_equal_outcomes_is_one_without_error():
+    hits = torch.tensor([1, 0, 1, 1])
+    assert ratio(hits, hits) == ratio(hits, hits)
+    assert (ratio(hits, hits).value, ratio(hits, hits).stderr) == (1, 0)
+
+
+def test_the_error_of_a_ratio_is_that_of_many_repetitions():
+    g = torch.Generator().manual_seed(0)
+    draws = [(torch.rand(400, generator=g) < 0.5, torch.rand(400, generator=g) < 0.8) for _ in range(300)]
+    scores = [ratio(a, b) for a, b in draws]
+    spread = torch.tensor([s.value for s in scores]).std()
+    assert scores[0].stderr == pytest.approx(float(spread), rel=0.15)
+
+
+def test_what_cannot_be_measured_is_refused():
+    with pytest.raises(UserError, match="too few"):
+        top(torch.zeros(0))
+    with pytest.raises(UserError, match="nothing to choose"):
+        ranks(torch.ones(3, 2), torch.ones(3, 1, 2))
+    with pytest.raises(UserError, match="no value"):
+        ratio(torch.ones(3), torch.zeros(3))

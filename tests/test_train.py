@@ -1,0 +1,160 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from diorama.errors import UserError
+from diorama.systems.base import load_system
+from diorama.systems.images.flow import Flow
+from diorama.train import Data, train
+from diorama.training.plan import Plan
+from diorama.types import Noise
+
+PLAN = Plan(steps=3, batch=4, log_every=1, sample_every=2, save_minutes=0, device="cpu", dtype="float32")
+
+
+class Run:
+    """One way to train, whose words can be changed one at a time."""
+
+    def __init__(self, data, base, out):
+        self.data, self.base, self.out, self.said, self.encoded, self.steps = Data(path=data, size=16), base, out, [], [], []
+
+    def __call__(self, plan=PLAN, slug="flow", preset="nano", **changes):
+        told = {"on_step": self.steps.append, "on_encode": self.encoded.append, "say": self.said.append}
+        return train(slug, replace(self.data, **changes), self.out, plan, preset=preset, base=self.base, **told)
+
+
+@pytest.fixture
+def run(picture_folder, base, tmp_path):
+    return Run(picture_folder, base, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def done(picture_folder, base, tmp_path_factory):
+    finished = Run(picture_folder, base, tmp_path_factory.mktemp("runs") / "done")
+    finished()
+    return finished
+
+
+@pytest.fixture
+def copied(done, picture_folder, base, tmp_path):
+    shutil.copytree(done.out, tmp_path / "run")
+    return Run(picture_folder, base, tmp_path / "run")
+
+
+def test_it_says_what_it_found(done):
+    assert done.said[0].startswith("12 pictures")
+    assert "captions: 12 present, 0 missing" in done.said
+    assert "2 labels: flat 6, solid 6" in done.said
+    assert any(line.endswith("a red square") for line in done.said)
+
+
+def test_it_leaves_what_it_promised(done):
+    assert sorted(path.name for path in (done.out / "samples").iterdir()) == ["step-00000002.png", "step-00000003.png"]
+    assert [json.loads(line)["step"] for line in (done.out / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert {path.suffix for path in done.out.rglob("*") if path.is_file()} == {".json", ".jsonl", ".safetensors", ".png"}
+    assert not list(done.out.rglob(".*"))
+    assert [step.index for step in done.steps] == [0, 1, 2]
+
+
+def test_its_model_loads_and_draws(done):
+    system = load_system(done.out / "model")
+    assert isinstance(system, Flow)
+    assert system.styles == tiny.STYLES
+    assert system.sample(["a red square"], ["flat"], steps=2, noise=Noise([0])).shape == (1, 4, 16, 16)
+    assert json.loads((done.out / "model" / "model_index.json").read_text())["pictures"] == 12
+
+
+def test_it_goes_on_where_it_was_and_encodes_nothing_again(copied):
+    copied(replace(PLAN, steps=5))
+    assert [step.index for step in copied.steps] == [3, 4]
+    assert not copied.encoded
+
+
+def test_cached_or_not_the_steps_are_the_same(done, run):
+    run(cache=False)
+    losses = [json.loads(line)["loss"] for out in (done.out, run.out) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert torch.allclose(torch.tensor(losses[:3]), torch.tensor(losses[3:]), rtol=1e-2)  # the cache is float16
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"preset": "mini"}, "was started with preset 'nano', not 'mini': use that to resume, or another --out"),
+        ({"size": 32}, "started with size 16, not 32"),
+        ({"plan": replace(PLAN, seed=1)}, "started with seed 0, not 1"),
+        ({"slug": "autoencoder"}, "started with system 'flow', not 'autoencoder'"),
+    ],
+)
+def test_other_words_are_refused_on_a_resume(copied, change, line):
+    with pytest.raises(UserError, match=line) as caught:
+        copied(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_data_is_refused_on_a_resume(copied, tmp_path):
+    copied.data = replace(copied.data, path=tiny.pictures(tmp_path / "other"))
+    with pytest.raises(UserError, match="started with data 'squares', not 'other'"):
+        copied()
+
+
+def test_other_frozen_parts_are_refused_on_a_resume(copied, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    tiny.randomised(tiny.codec(), 1).save_pretrained(tmp_path / "base" / "codec")
+    copied.base = tmp_path / "base"
+    with pytest.raises(UserError, match="started with frozen parts"):
+        copied()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_unreadable_pictures_are_counted_and_named(run, tmp_path, cache):
+    run.data = replace(run.data, path=tiny.pictures(tmp_path / "broken", 24))
+    broken = sorted(run.data.path.rglob("*.png"))[3]
+    broken.write_bytes(broken.read_bytes()[:40])
+    run(replace(PLAN, steps=7), cache=cache)
+    lines = [line for line in run.said if "left out" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("1 pictures could not be read")
+    assert broken.stem in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"preset": "huge"}, "preset 'huge' is not known: use nano, mini, base"),
+        ({"size": 18}, "size 18 is not a multiple of 4"),
+        ({"slug": "flaw"}, "did you mean flow"),
+        ({"often": "base"}, "is not FIELD=TIMES"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(run, change, line):
+    with pytest.raises(UserError, match=line) as caught:
+        run(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_folder_is_told_in_one_line(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    run.data = replace(run.data, path=tmp_path / "empty")
+    with pytest.raises(UserError):
+        run()
+
+
+def test_an_out_that_is_a_file_is_told_in_one_line(run):
+    run.out.write_text("")
+    with pytest.raises(UserError, match="choose another --out"):
+        run()
+
+
+def test_composed_pictures_and_a_hold_out_without_concepts(run):
+    run(compose=1, hold_out=0.1)
+    assert run.said[0].startswith("12 pictures")  # what is there, not what is composed of it
+
+
+def test_a_codec_is_trained_and_normalised(run):
+    run(replace(PLAN, steps=1), slug="autoencoder")
+    codec = load_system(run.out / "model").codec
+    assert not torch.equal(codec.scale, torch.ones_like(codec.scale))
