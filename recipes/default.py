@@ -14,9 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
+from PIL import Image
 
 from diorama.assets import asset
 from diorama.networks.precision import processor_kind, use_cores
+from diorama.pictures import labelled, sheet
+from diorama.pipeline import load
+from diorama.recipe import Request
 from diorama.systems.base import load_system
 from diorama.systems.images.flow import Flow
 from diorama.train import Data, train
@@ -75,7 +79,19 @@ def pack(arguments: Arguments) -> Path:
         asset("default") / "text", target / "text", dirs_exist_ok=True
     )  # the same file, with its own card and licence
     (target / "README.md").write_text(card(arguments), encoding="utf-8")
+    samples(target).save(target / "samples.png")
     return target
+
+
+def samples(model: Path) -> Image.Image:
+    """The same sentences for every model, none of them chosen by its picture."""
+    pipeline = load(model)
+    styles = [("fluent-3d", "noto", "fluent-flat", "blob")[i % 4] for i in range(len(SENTENCES))]
+    requests = [
+        Request(prompt=prompt, style=style, seed=i) for i, (prompt, style) in enumerate(zip(SENTENCES, styles, strict=True))
+    ]
+    pictures = [labelled(p.convert("RGB"), f"{p.recipe.prompt}, {p.recipe.style}") for p in pipeline.stream(requests)]
+    return sheet(pictures, columns=8)
 
 
 def card(arguments: Arguments) -> str:
@@ -97,6 +113,15 @@ def card(arguments: Arguments) -> str:
         defaults=", ".join(f"{k} {v}" for k, v in DEFAULTS.items()),
         numbers="\n".join(numbers) or "| not measured yet | | |",
     )
+
+
+SENTENCES = (
+    "a smiling cat with sunglasses", "a red apple", "a purple apple", "a robot", "a blue car", "a house", "a slice of pizza", "a rocket",
+    "a grinning face", "a crying face", "an angry red face", "a green smiling face", "a dog", "a panda", "a fish", "a bird",
+    "a heart", "a yellow star", "a clock", "a key", "an umbrella", "a flower", "a tree", "the sun",
+    "a cat and a dog", "a small car", "a banana on a blue background", "a woman with red hair", "a waving hand", "a flag of France",
+    "kitty", "automobile",
+)  # fmt: skip
 
 
 def _number(score: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import tyro
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from diorama.critics.contrastive import accuracy, ranks, top
@@ -37,7 +37,7 @@ from diorama.data.colours import COLOURS, dominant
 from diorama.errors import UserError
 from diorama.files import atomic_file, write_json
 from diorama.networks.precision import ground, processor_kind, use_cores
-from diorama.pictures import sheet, to_pil
+from diorama.pictures import labelled, sheet, to_pil
 from diorama.systems.base import System, load_system
 from diorama.systems.images.flow import Flow
 from diorama.systems.understanding.clip import Clip
@@ -322,18 +322,6 @@ def has_colour(image: Image.Image, name: str) -> bool:
 
 
 # --- sheets ---------------------------------------------------------------------------------------
-
-
-def labelled(picture: Image.Image, label: str) -> Image.Image:
-    """The picture with words under it, in as many lines as they need."""
-    font, lines = ImageFont.load_default(11), [""]
-    for word in label.split():
-        longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if font.getlength(longer) <= picture.width else [*lines, word]
-    paper = Image.new("RGB", (picture.width, picture.height + 13 * 3), "white")
-    paper.paste(picture, (0, 0))
-    ImageDraw.Draw(paper).multiline_text((2, picture.height), "\n".join(lines[:3]), "black", font, spacing=1)
-    return paper
 
 
 def draw(path: Path, rows: Sequence[Tensor], labels: Sequence[str], columns: int) -> None:

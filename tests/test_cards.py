@@ -5,7 +5,7 @@ import torch
 
 from diorama import cards
 from diorama.codecs.conv import ConvCodec, ConvCodecConfig
-from diorama.systems.understanding.clip import Heads, HeadsConfig, ImageTower, StyleConfig, StyleTower, TowerConfig
+from diorama.networks.towers import Heads, HeadsConfig, ImageTower, StyleConfig, StyleTower, TowerConfig
 
 
 @pytest.mark.parametrize("card", cards.catalogue().values(), ids=lambda card: card.slug)

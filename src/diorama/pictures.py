@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 
@@ -35,4 +35,16 @@ def sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 4) -> Im
     for i, picture in enumerate(pictures):
         place = (i % columns * (wide + gap), i // columns * (high + gap))
         paper.paste(picture, place, picture if picture.mode == "RGBA" else None)
+    return paper
+
+
+def labelled(picture: Image.Image, label: str) -> Image.Image:
+    """The picture with words under it, in as many lines as they need."""
+    font, lines = ImageFont.load_default(11), [""]
+    for word in label.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= picture.width else [*lines, word]
+    paper = Image.new("RGB", (picture.width, picture.height + 13 * 3), "white")
+    paper.paste(picture, (0, 0))
+    ImageDraw.Draw(paper).multiline_text((2, picture.height), "\n".join(lines[:3]), "black", font, spacing=1)
     return paper

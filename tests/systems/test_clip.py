@@ -7,9 +7,12 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from diorama.conditions.text import SentenceConfig, SentenceEncoder
+from diorama.critics.contrastive import info_nce, same
+from diorama.data.augment import augment
 from diorama.errors import UserError
+from diorama.networks.towers import TowerConfig
 from diorama.systems.base import load_system
-from diorama.systems.understanding.clip import Clip, TowerConfig, augment, info_nce, same
+from diorama.systems.understanding.clip import Clip
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise

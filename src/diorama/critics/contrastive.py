@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.critics.statistics import need, share
 from diorama.errors import UserError
 from diorama.types import Score
+
+SAME = 1e-2  # sentences whose unit vectors are nearer than this are one sentence (half-precision caches move them by 1e-4)
 
 
 def ranks(pictures: Tensor, candidates: Tensor) -> Tensor:
@@ -44,3 +49,25 @@ def r_precision(similarity: Tensor, relevant: Tensor) -> Score:
 def accuracy(predicted: Tensor, truth: Tensor) -> Score:
     """The share of equal labels, both (n,)."""
     return share(predicted == truth)
+
+
+# --- the loss that trains such a scorer ------------------------------------------------------------
+
+
+def same(pooled: Tensor) -> Tensor:
+    """Which sentences of a batch are one sentence: (b, d) unit vectors -> (b, b) bool."""
+    p = pooled.float()
+    return torch.cdist(p, p, compute_mode="donot_use_mm_for_euclid_dist") < SAME
+
+
+def info_nce(logits: Tensor, same: Tensor) -> Tensor:
+    """Symmetric cross-entropy of the diagonal (van den Oord et al. 2018; Radford et al. 2021, fig. 3): (b, b) -> (b,).
+
+    Pairs with the same sentence as the row's own are no negatives, so they stand in neither denominator.
+    """
+    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.float().masked_fill(same & ~diagonal, -math.inf)
+    right = torch.arange(len(logits), device=logits.device)
+    of_pictures = F.cross_entropy(logits, right, reduction="none")
+    of_sentences = F.cross_entropy(logits.T, right, reduction="none")
+    return (of_pictures + of_sentences) / 2
