@@ -68,6 +68,14 @@ def test_its_model_loads_and_draws(done):
     assert json.loads((done.out / "model" / "model_index.json").read_text())["pictures"] == 12
 
 
+def test_a_finished_run_is_left_as_it_is(copied):
+    weights = copied.out / "model" / "network" / "model.safetensors"
+    before = weights.stat()
+    copied()
+    assert weights.stat() == before
+    assert copied.said[-1].endswith("ask for more with --steps to go on")
+
+
 def test_it_goes_on_where_it_was_and_encodes_nothing_again(copied):
     copied(replace(PLAN, steps=5))
     assert [step.index for step in copied.steps] == [3, 4]

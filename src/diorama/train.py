@@ -21,6 +21,7 @@ from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, write_json
 from diorama.networks.precision import ground
 from diorama.systems.base import Kind, System
+from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Noise, OnStep, ignore
@@ -103,6 +104,9 @@ def train(
         system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
         run = {"system": slug, "preset": preset, "data": data.path.name, "seed": plan.seed, "size": data.size}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
+        if _finished(out, plan.steps):
+            say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
+            return History()
         system.to(ground(plan.device, plan.dtype).device)
         batches = _batches(system, parts, data, source, plan, out, on_encode, say)
     held_batches = Batches(held, data.size, min(64, len(held)), plan.seed)
@@ -117,6 +121,12 @@ def train(
     if history.skipped:
         say(f"{history.skipped} steps were left out because their loss or gradient was not finite")
     return history
+
+
+def _finished(out: Path, steps: int) -> bool:
+    """Whether the model is there already: writing it again could only change its last bits, and with them its name."""
+    done = [int(path.name.removeprefix("step-")) for path in checkpoints(out / "checkpoints")]
+    return (out / "model").is_dir() and max(done, default=0) >= steps
 
 
 def _batches(
