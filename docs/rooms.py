@@ -26,6 +26,7 @@ WORDS = {
     "pipeline": "words in, pictures out",
     "train": "a folder in, a model out",
     "systems": "published systems",
+    "worlds": "exact ground truth",
     "data": "folders and shards",
     "training": "the one loop",
     "codecs": "data ↔ latents",

@@ -155,6 +155,7 @@ def changed(**values):
         ({"diorama": changed(row=8)}, "row"),
         ({"diorama": changed(steps=None)}, "steps"),
         ({"diorama": changed(seed="1")}, "seed"),
+        ({"diorama": changed(weights=5)}, "not text"),
         ({"diorama": changed(guidance=float("nan"))}, "guidance"),
     ],
 )

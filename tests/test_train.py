@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from diorama.errors import UserError
+from diorama.networks.precision import has_bfloat16_units
 from diorama.systems.base import load_system
 from diorama.systems.images.flow import Flow
 from diorama.train import Data, train
@@ -74,6 +75,22 @@ def test_a_finished_run_is_left_as_it_is(copied):
     copied()
     assert weights.stat() == before
     assert copied.said[-1].endswith("ask for more with --steps to go on")
+
+
+@pytest.mark.skipif(not has_bfloat16_units(), reason="this processor multiplies no bf16 in hardware")
+def test_it_trains_in_bfloat16_too(run):
+    run(replace(PLAN, dtype="bfloat16"))
+    assert len(run.steps) == PLAN.steps
+
+
+def test_a_mended_caption_is_encoded_anew(base, tmp_path):
+    folder = tiny.pictures(tmp_path / "data")
+    run = Run(folder, base, tmp_path / "run")
+    run()
+    seen = len(run.encoded)
+    next(folder.rglob("*.txt")).write_text("a dark square")
+    run(replace(PLAN, steps=4))
+    assert len(run.encoded) == 2 * seen
 
 
 def test_it_goes_on_where_it_was_and_encodes_nothing_again(copied):

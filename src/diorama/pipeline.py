@@ -25,13 +25,12 @@ from diorama.files import atomic_folder
 from diorama.models import INDEX, index_of, known_as, locate, weights_hash
 from diorama.networks.precision import Ground, ground, processor_kind
 from diorama.pictures import to_pil
-from diorama.recipe import Picture, Recipe, Request, save
+from diorama.recipe import MOST, Picture, Recipe, Request, save
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
 from diorama.types import Noise, OnStep, ignore
 
 DEFAULTS: Mapping[str, Any] = {"steps": 20, "guidance": 4.0, "solver": "euler"}  # where the model's index has no `defaults`
-MOST = 1000  # pictures of one sentence
 
 # In which precision, and how many pictures together. Picture i must be the same, within 1/255, alone and in any batch,
 # and kernels round differently at another batch size. Measured in the `mini` flow with random weights, 20 steps,

@@ -26,6 +26,7 @@ SAMPLERS = {"euler": "Euler", "heun": "Heun", "dpmpp_2m": "DPM++ 2M"}  # ours: w
 CARRIED: tuple[str, ...] = ("parameters", "diorama")  # the text chunks
 FORMATS = (".png", ".webp", ".jpg", ".jpeg")
 LONGEST_PROMPT = 2000  # characters
+MOST = 1000  # pictures of one sentence
 SIZES = range(16, 1025)  # pixels along a side
 LARGEST_CHUNK = 256  # a recipe comes from a stranger's file: it may not ask for any amount of memory
 
@@ -105,6 +106,9 @@ class Recipe(Request):
         super().__post_init__()
         if missing := [name for name in ("steps", "guidance", "solver", "size") if getattr(self, name) is None]:
             raise UserError(f"a recipe without {missing[0]} makes no picture")
+        for name in ("model", "weights", "diorama", "torch", "dtype", "device", "processor"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"{name} {getattr(self, name)!r} of a recipe is not text")
         _check_whole("threads", self.threads, range(1, 1025), "1 to 1024")
         _check_whole("chunk", self.chunk, range(1, LARGEST_CHUNK + 1), f"1 to {LARGEST_CHUNK}")
         _check_whole("row", self.row, range(self.chunk), f"0 to {self.chunk - 1}")
@@ -249,7 +253,7 @@ def _info(path: str | Path) -> dict[Any, Any]:
             return {**image.info, "UserComment": image.getexif().get_ifd(0x8769).get(0x9286)}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give a picture that diorama wrote") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # broken files make Pillow raise almost anything, struct.error and SyntaxError among it
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a picture, or a damaged one"
         raise UserError(f"{path} cannot be read ({reason}): give a picture that diorama wrote") from None
 

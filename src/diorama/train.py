@@ -13,7 +13,7 @@ from diorama.assets import asset
 from diorama.cards import find, system_class
 from diorama.data.batches import Ahead, Batches
 from diorama.data.compose import Composed
-from diorama.data.encoded import Encoded, encode, fingerprint
+from diorama.data.encoded import Encoded, encode, fingerprint, sayings
 from diorama.data.open import describe, open_data
 from diorama.data.source import Source
 from diorama.data.views import Repeated, Subset, hold_out
@@ -24,7 +24,7 @@ from diorama.systems.base import Kind, System
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, fit, main_first
 from diorama.training.plan import Plan
-from diorama.types import Noise, OnStep, ignore
+from diorama.types import Batch, Noise, OnStep, ignore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def train(
             say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
             return History()
         system.to(ground(plan.device, plan.dtype).device)
-        batches = _batches(system, parts, data, source, plan, out, on_encode, say)
+        batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
     held_batches = Batches(held, data.size, min(64, len(held)), plan.seed)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
     trackers = ["tensorboard"] if tensorboard else []
@@ -130,15 +130,27 @@ def _finished(out: Path, steps: int) -> bool:
 
 
 def _batches(
-    system: System, parts: Parts, data: Data, source: Source, plan: Plan, out: Path, on_encode: OnStep, say: Callable[[str], None]
+    system: System,
+    parts: Parts,
+    data: Data,
+    found: Source,
+    source: Source,
+    plan: Plan,
+    out: Path,
+    on_encode: OnStep,
+    say: Callable[[str], None],
 ) -> Batches | Encoded:
-    """What the loop reads: the pictures, or what the frozen parts saw in them."""
+    """What the loop reads: the pictures, or what the frozen parts saw in them. `source` is made of what was `found`."""
     if not data.cache or type(system).encode is System.encode:
         return Batches(source, data.size, plan.batch, plan.seed, threads=2)
-    key, cache = fingerprint(data, len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
+
+    def see(batch: Batch) -> Batch:
+        with torch.no_grad(), ground(plan.device, plan.dtype).autocast():  # no wider: autocast joins no float16 on a processor
+            return system.encode(batch)
+
+    key, cache = fingerprint(data, sayings(found), len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
     say(f"encoding {len(source)} pictures once (kept in {cache})")
-    with torch.no_grad(), ground(plan.device, plan.dtype).autocast():
-        return encode(source, data.size, system.encode, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
+    return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
 
 def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -176,7 +188,7 @@ class _Preview:
 
         rows = slice(0, self.n)
         label = None if self.batch.label is None else self.batch.label[rows]
-        batch = type(self.batch)(self.batch.image[rows], self.batch.text[rows], label)
+        batch = Batch(self.batch.image[rows], self.batch.text[rows], label)
         pictures = self.system.look(batch, Noise([self.seed + i for i in range(self.n)], self.system.device))
         self.folder.mkdir(exist_ok=True)
         with atomic_file(self.folder / f"step-{step:08d}.png") as new:

@@ -180,7 +180,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a long job, as its `on_step` sees it. Call `stop` by raising; the loop leaves nothing behind."""
+    """One step of a long job, as its `on_step` sees it, which stops the job by raising."""
 
     index: int  # 0 .. n - 1
     n: int

@@ -14,7 +14,9 @@ from PIL import Image
 
 import diorama
 from diorama.apps.cli import VERBS, main
+from diorama.apps.output import steps_bar
 from diorama.recipe import read_recipe, read_recipes
+from diorama.types import Step
 
 DIORAMA = [sys.executable, "-m", "diorama.apps.cli"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(diorama.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -178,6 +180,7 @@ BAD = {
     "style": (["a", "--style", "notto"], "use noto"),
     "dtype": (["a", "--dtype", "float16"], "float32"),
     "device": (["a", "--device", "abacus"], "cpu"),
+    "no device": (["a", "--device", "meta"], "use auto"),
     "flag": (["a", "--stepz", "3"], "--stepz"),
     "format": (["a", "-o", "cat.gif"], ".png"),
     "folder": (["a", "-o", "new/cat.png"], "create it"),
@@ -211,6 +214,40 @@ def test_an_unknown_or_damaged_model_is_one_line(tmp_path, capsys):
     assert "not a saved model" in fails(capsys, main(["generate", "a", "--system", str(tmp_path / "m")]))
     (tmp_path / "m" / "model_index.json").write_text("{")
     assert "not valid JSON" in fails(capsys, main(["generate", "a", "--system", str(tmp_path / "m")]))
+
+
+def test_a_jpeg_without_a_ground_is_refused_before_any_work(capsys):
+    assert "JPEG" in fails(capsys, main(["generate", "a", "--transparent", "-o", "x.jpg", "--system", "nonsense"]))
+
+
+def test_names_of_lines_may_lie_in_folders_below(generate):
+    Path("s.jsonl").write_text('{"prompt": "a", "out": "below/A.PNG"}')
+    assert generate("--prompts", "s.jsonl", "-o", "out/") == 0
+    assert names("out/below") == ["A.PNG"]
+
+
+def test_too_little_memory_is_told_in_words(generate, capsys, monkeypatch):
+    def greedy(*arguments, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr("diorama.pipeline.Pipeline._sample", greedy)
+    assert "fewer or smaller" in fails(capsys, generate("a"), 1)
+
+
+def test_a_bar_is_there_only_while_its_steps_are_made(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with steps_bar("encoding") as on_step:
+        assert sys.stderr.getvalue() == ""
+        on_step(Step(0, 2))
+        assert "encoding" in sys.stderr.getvalue()
+        on_step(Step(1, 2))
+        ended = sys.stderr.getvalue()
+    assert sys.stderr.getvalue() == ended
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(generate, capsys, monkeypatch):
@@ -392,6 +429,11 @@ def test_train_hands_its_flags_on(monkeypatch, capsys):
         ("train nonsense --data . --out x", "not known"),
         ("train flow --data . --out x --steps 0", "steps 0"),
         ("train flow --data . --out x --lr -1", "lr -1"),
+        ("train flow --data . --out x --log-every 0", "log-every 0"),
+        ("train flow --data . --out x --compose -1", "compose -1"),
+        ("train flow --data . --out x --size 100000", "16 to 1024"),
+        ("train flow --data . --out x --ema 1", "ema 1.0"),
+        ("train autoencoder --data . --out x --preset nonsense", "use mini"),
         ("train flow --data nothing --out x --base nothing", "not known"),
     ],
 )

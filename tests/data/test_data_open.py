@@ -40,6 +40,12 @@ def test_class_folders(tmp_path):
     }
 
 
+def test_a_class_folder_is_the_caption_where_there_is_no_other(tmp_path):
+    save(tmp_path / "sea_horse" / "1.png"), save(tmp_path / "2_cat" / "1.png"), save(tmp_path / "2_cat" / "2.png")
+    (tmp_path / "2_cat" / "2.txt").write_text("a cat asleep")
+    assert [said["text"] for said in records(open_data(tmp_path)).values()] == ["cat", "a cat asleep", "sea horse"]
+
+
 def test_one_wrapping_folder_is_no_class(tmp_path):
     save(tmp_path / "images" / "a.png"), save(tmp_path / "images" / "b.png")
     source = open_data(tmp_path)
@@ -249,6 +255,24 @@ def test_mistakes_are_told_in_one_line(tmp_path, files, opened, told):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_a_table_that_is_not_utf8_is_told_in_one_line(tmp_path, name):
+    (tmp_path / name).write_bytes("file_name,text\na.png,café\n".encode("latin-1"))
+    with pytest.raises(UserError, match="UTF-8"):
+        open_data(tmp_path)
+
+
+def test_whatever_pillow_raises_costs_one_picture(tmp_path, monkeypatch):
+    save(tmp_path / "a.png")
+
+    def broken(image):
+        raise struct.error("required argument is not an integer")  # seen with a damaged EXIF block
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
+    with pytest.raises(Unreadable, match="a.png: required argument"):
+        open_data(tmp_path).read(0)
+
+
 def test_upright_and_sixteen_bits(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
@@ -266,13 +290,15 @@ def test_description(tmp_path):
     (tmp_path / "b" / "9.png").write_bytes(b"broken")
     found = describe(open_data(tmp_path))
     assert (found.n, found.smallest, found.median, found.largest) == (4, (8, 8), (16, 16), (32, 32))
-    assert (found.captions, found.missing, dict(found.labels)) == (1, 3, {"a": 2, "b": 2})
+    assert (found.captions, found.missing, dict(found.labels)) == (4, 0, {"a": 2, "b": 2})
     assert found.lines() == [
         "4 pictures (classes + sidecars)",
         "size 8 x 8 / 16 x 16 / 32 x 32 (smallest / median / largest of 4 looked at)",
-        "captions: 1 present, 3 missing",
+        "captions: 4 present, 0 missing",
         "2 labels: a 2, b 2",
         "for example a/0.png: a cat",
+        "for example b/1.png: b",
+        "for example b/9.png: b",
         "cannot be read: b/9.png: not a picture",
     ]
 

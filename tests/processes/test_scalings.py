@@ -5,11 +5,11 @@ import torch
 from gaussian import MEAN, STD, Gaussian, column
 
 from diorama.processes.diffusion import Diffusion
-from diorama.processes.levels import LogNormal, OfTable, betas
+from diorama.processes.levels import LogNormal, OfTable, linear_abar
 from diorama.processes.scalings import EDM, INFINITY, X0, Epsilon, NetworkDenoiser, RectifiedFlow, V
 from diorama.types import Condition, Noise
 
-TABLE = betas()
+TABLE = linear_abar()
 NOTHING = Condition()
 
 
@@ -104,7 +104,7 @@ def test_a_table_is_read_by_its_index(kind):
 
 
 def test_ddpms_own_numbers():
-    """Linear betas 1e-4 .. 0.02 over 1000 steps: abar_0 = 0.9999, abar_999 = 4.04e-5 (Ho et al. 2020)."""
+    """Linear linear_abar 1e-4 .. 0.02 over 1000 steps: abar_0 = 0.9999, abar_999 = 4.04e-5 (Ho et al. 2020)."""
     assert math.isclose(TABLE[0], 0.9999)
     assert math.isclose(TABLE[-1], 4.036e-5, rel_tol=1e-3)
 

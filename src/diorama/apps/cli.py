@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,17 +29,20 @@ VERBS = {
     "generate": Verb("generate", "Generate", "pictures from sentences, each a PNG with its recipe inside"),
     "replay": Verb("replay", "Replay", "the same picture again from its recipe, bit for bit"),
     "train": Verb("train", "Train", "train a system on your own pictures; resumes by itself"),
+    "world": Verb("world", "World", "pictures of the miniature world with captions, masks and boxes"),
     "systems": Verb("catalogue", "Systems", "every system there is"),
     "show": Verb("catalogue", "Show", "one system or saved model: card, parts, presets, parameters"),
 }
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
 CLOSED = 141  # 128 + SIGPIPE
+NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory")  # as RuntimeErrors of torch say it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, 2 for a mistake of the user's, 1 for any other failure, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")  # we refuse those ourselves, in one line
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -114,7 +119,7 @@ def _fail(words: object, code: int) -> int:
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}{f': {error.filename}' if error.filename else ''}"
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return "not enough memory: ask for fewer or smaller pictures"
     first = (str(error).splitlines() or [""])[0][:200]
     return f"{type(error).__name__}: {first} (this is not your mistake: DIORAMA_DEBUG=1 shows where)"

@@ -17,9 +17,8 @@ from diorama.apps.flags import flag
 from diorama.apps.output import Output, steps_bar, use_all_cores
 from diorama.errors import UserError
 from diorama.models import locate
-from diorama.recipe import FORMATS, Request
+from diorama.recipe import FORMATS, MOST, Request
 
-MOST = 1000  # pictures of one sentence
 WIDEST = 16384  # pixels along a side of a sheet
 
 
@@ -74,28 +73,32 @@ class Generate:
         requests, output = [row.request for row in rows], Output(self.out, [row.out for row in rows], self.grid)
         if self.grid:
             _check_sheet(requests)
+        else:
+            output.check(request.transparent for request in requests)
         locate(self.system)
         from diorama.pipeline import load  # torch, from here on
 
         use_all_cores()
         model = load(self.system, self.device, self.dtype)
-        pictures, began = [], time.perf_counter()
+        sheet, done, began = [], 0, time.perf_counter()
         try:
             with steps_bar() as on_step:
                 for i, picture in enumerate(model.stream(requests, on_step)):
-                    pictures.append(picture)
-                    if not self.grid:
+                    done += 1
+                    if self.grid:
+                        sheet.append(picture)
+                    else:
                         path = output.write(i, picture, self.recipe)
                         self._tell(path, picture.recipe.prompt, picture.recipe.seed, picture.seconds)
         except KeyboardInterrupt:
-            self._sheet(output, pictures, began)
-            kept = "nothing was saved" if not pictures else f"{len(pictures)} of {len(requests)} pictures are saved"
+            self._sheet(output, sheet, began)
+            kept = "nothing was saved" if not done else f"{done} of {len(requests)} pictures are saved"
             raise KeyboardInterrupt(kept) from None
-        self._sheet(output, pictures, began)
+        self._sheet(output, sheet, began)
         return 0
 
     def _sheet(self, output: Output, pictures: Sequence[Any], began: float) -> None:
-        if not self.grid or not pictures:
+        if not pictures:
             return
         from diorama.pictures import sheet
         from diorama.recipe import tell_of_sheet
@@ -172,7 +175,7 @@ def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
     n, out = values.get("n", 1), values.get("out", "x.png")
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
         raise UserError(f"{where}: n {n!r} is not allowed: use 1 to {MOST}")
-    if not isinstance(out, str) or Path(out).is_absolute() or ".." in Path(out).parts or not out.endswith(FORMATS):
+    if not isinstance(out, str) or Path(out).is_absolute() or ".." in Path(out).parts or not out.lower().endswith(FORMATS):
         raise UserError(f"{where}: out {out!r} is not allowed: name a file in the output folder, as in cat.png")
     try:
         Request(**{name: value for name, value in values.items() if name not in ("n", "out")})

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,16 @@ class Output:
         elif out is not None:
             _make(self.folder)
         _check_folder(self.folder, out)
+        if self.file is None:
+            for below in {(self.folder / name).parent for name in names if name} - {self.folder}:
+                _make(below)
+
+    def check(self, transparent: Iterable[bool]) -> None:
+        """Raises UserError where a picture without a ground would go into a JPEG, which needs one."""
+        for i, clear in enumerate(transparent):
+            name = self.file or Path(self.names[i] or "picture.png")
+            if clear and name.suffix.lower() in (".jpg", ".jpeg"):
+                raise UserError(f"{name}: JPEG knows no transparency: use .png or .webp")
 
     def write(self, i: int, image: Image.Image, recipe: bool, of: Recipe | None = None) -> Path:
         """Save picture i under its name, and return that."""
@@ -104,6 +114,16 @@ def steps_bar(words: str = "sampling") -> Iterator[Callable[[Any], None]]:
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()
     # rich would send standard output through its own console, away from a pipe or a file that it is led into
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task(words, total=None)
-        yield lambda step: progress.update(task, completed=step.index + 1, total=step.n)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    task = progress.add_task(words, total=None)
+
+    def on_step(step: Any) -> None:  # only between the first step and the last: a terminal shows one bar at a time
+        progress.start()
+        progress.update(task, completed=step.index + 1, total=step.n)
+        if step.index + 1 == step.n:
+            progress.stop()
+
+    try:
+        yield on_step
+    finally:
+        progress.stop()

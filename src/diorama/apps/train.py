@@ -17,6 +17,7 @@ from diorama.apps.flags import flag
 from diorama.apps.output import steps_bar, use_all_cores
 from diorama.cards import find
 from diorama.errors import UserError
+from diorama.recipe import SIZES
 from diorama.training.plan import Plan
 
 QUIET = 30.0  # seconds between lines where there is no terminal
@@ -58,7 +59,6 @@ class Train:
     plan: Plan = field(default_factory=Plan)
 
     def run(self) -> int:
-        find(self.system)
         self._check()
         from diorama.train import Data, train  # torch, from here on
 
@@ -95,19 +95,34 @@ class Train:
         return 0
 
     def _check(self) -> None:
-        plan = self.plan
+        plan, presets = self.plan, find(self.system).presets
+        if presets and self.preset not in presets:
+            raise UserError(f"preset {self.preset!r} of {self.system} is not known: use {', '.join(presets)}")
         whole = {
             "steps": plan.steps,
             "batch": plan.batch,
             "accumulate": plan.accumulate,
-            "size": self.size,
             "sample-every": plan.sample_every,
+            "log-every": plan.log_every,
             "keep": plan.keep,
+            "patience": plan.patience,
         }
         if bad := next((name for name, value in whole.items() if value < 1), None):
             raise UserError(f"{bad} {whole[bad]} is not allowed: use 1 or more")
-        if plan.seed < 0:
-            raise UserError(f"seed {plan.seed} is not allowed: use 0 or more")
+        if self.size not in SIZES:  # what a sampler may be asked for
+            raise UserError(f"size {self.size} is not allowed: use {SIZES.start} to {SIZES.stop - 1} pixels")
+        least = {
+            "seed": plan.seed,
+            "compose": self.compose,
+            "warmup": plan.warmup,
+            "clip": plan.clip,
+            "weight-decay": plan.weight_decay,
+        }
+        if low := next((name for name, value in least.items() if not value >= 0), None):
+            raise UserError(f"{low} {least[low]} is not allowed: use 0 or more")
+        for name, value in (("ema", plan.ema), *(("betas", beta) for beta in plan.betas)):
+            if not 0 <= value < 1:
+                raise UserError(f"{name} {value} is not allowed: use 0 or more, below 1")
         if not 0 < plan.lr < float("inf"):
             raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
 
@@ -140,9 +155,18 @@ def _progress(plan: Plan) -> Iterator[Callable[[Any], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
-        task, mean = progress.add_task("", total=plan.steps, visible=False), _Mean()
-        yield lambda step: progress.update(task, completed=step.index + 1, description=mean(step.values), visible=True)
+    progress = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    task, mean = progress.add_task("", total=plan.steps, start=False), _Mean()
+
+    def on_step(step: Any) -> None:
+        progress.start()  # not before: the pictures may have to be encoded first, under a bar of their own
+        progress.start_task(task)
+        progress.update(task, completed=step.index + 1, description=mean(step.values))
+
+    try:
+        yield on_step
+    finally:
+        progress.stop()
 
 
 class _Mean:

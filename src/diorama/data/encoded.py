@@ -130,6 +130,14 @@ class _Sentences:
         return {"tokens": torch.cat([*self.tokens, nothing]), "ends": ends, "pooled": pooled}
 
 
+def sayings(source: Source) -> str:
+    """A short stable name of all that is said of the items: a mended caption must not meet what an old cache saw."""
+    digest = hashlib.sha256()
+    for i in range(len(source)):
+        digest.update(json.dumps(source.record(i), sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:16]
+
+
 def fingerprint(*parts: object) -> str:
     """A short stable name of what a cache was made from."""
     return hashlib.sha256(json.dumps([str(p) for p in parts]).encode()).hexdigest()[:16]

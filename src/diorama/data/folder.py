@@ -107,29 +107,36 @@ def _are_repeats(tops: Sequence[str], captioned: bool) -> bool:
     return all(REPEATS.fullmatch(top) for top in tops) and (captioned or len(tops) < 3)
 
 
+def _words(folder: str) -> str:
+    """What a folder's name says: "10_sks_dog" -> "sks dog"."""
+    numbered = REPEATS.fullmatch(folder)
+    return (numbered[2] if numbered else folder).replace("_", " ").strip()
+
+
 def _repeated(root: Path, found: Sequence[tuple[str, tuple[str, ...]]], on_white: bool) -> Source:
     entries, times, notes = [], [], dict[str, str]()
     for name, sidecars in found:
         top = name.split("/")[0]
-        count, words = REPEATS.fullmatch(top).groups()  # type: ignore[union-attr]
-        entries.append(Entry(name, root / name, sidecars=sidecars, text=words.replace("_", " ").strip()))
+        count = REPEATS.fullmatch(top)[1]  # type: ignore[index]
+        entries.append(Entry(name, root / name, sidecars=sidecars, text=_words(top)))
         times.append(int(count))
         notes[top] = f"folder {top}: every picture is seen {count} times per epoch"
     return Repeated(Folder(entries, "repeats", list(notes.values()), on_white), times)
 
 
 def _classes(root: Path, found: Sequence[tuple[str, tuple[str, ...]]], classes: bool, captioned: bool, on_white: bool) -> Source:
-    entries = [
-        Entry(name, root / name, label=name.split("/")[0] if classes else None, sidecars=sidecars) for name, sidecars in found
-    ]
+    entries = []
+    for name, sidecars in found:
+        top = name.split("/")[0] if classes else None
+        entries.append(Entry(name, root / name, label=top, sidecars=sidecars, text=None if top is None else _words(top)))
     layout = " + ".join([*(["classes"] if classes else []), *(["sidecars"] if captioned else [])]) or "folder"
     return Folder(entries, layout, on_white=on_white)
 
 
 def open_metadata(path: Path, on_white: bool = False) -> Folder:
     """The pictures a `metadata.jsonl|csv|parquet` names in its column `file_name`, relative to it; every column is kept."""
-    rows = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[path.suffix](path)
     entries = []
+    rows = _rows(path)
     for number, row in enumerate(rows, 1):
         name = row.get("file_name")
         if not name or not isinstance(name, str):
@@ -145,6 +152,17 @@ def open_metadata(path: Path, on_white: bool = False) -> Folder:
     unnamed = sum(name not in named for name, _ in walk(path.parent))
     notes = [f"pictures left out because {path.name} does not name them: {unnamed}"] if unnamed else []
     return Folder(entries, f"metadata ({path.suffix[1:]})", notes, on_white)
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: save it again as UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path} is not a table of comma-separated values ({error}): write it again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): check its permissions") from error
 
 
 def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -33,7 +33,7 @@ def decode(data: bytes | Path, key: str, on_white: bool = False) -> Image.Image:
         raise Unreadable(f"{key}: there is no such file") from error
     except Image.UnidentifiedImageError as error:
         raise Unreadable(f"{key}: not a picture") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except Exception as error:  # broken files make Pillow raise almost anything, struct.error and SyntaxError among it
         raise Unreadable(f"{key}: {_one_line(error)}") from error
     return straight(rgba) if on_white else rgba
 

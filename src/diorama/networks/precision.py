@@ -61,7 +61,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # a device that holds no numbers (meta) is none
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:80]
         raise UserError(f"device {name!r} cannot be used here ({reason}): use auto, cpu or cuda") from None

@@ -29,8 +29,8 @@ def flow(n: int, shift: float = 1.0, start: float = 1.0) -> Tensor:
     return torch.where(t < 1, t / (1 - t).clamp_min(1e-12), torch.tensor(INFINITY, dtype=t.dtype)).clamp_max(INFINITY).float()
 
 
-def betas(n: int = 1000, low: float = 1e-4, high: float = 0.02) -> tuple[float, ...]:
-    """The signal level abar (n,) of DDPM's linear schedule (Ho et al. 2020, sec. 4)."""
+def linear_abar(n: int = 1000, low: float = 1e-4, high: float = 0.02) -> tuple[float, ...]:
+    """The signal levels abar (n,) of DDPM, whose beta rises linearly (Ho et al. 2020, sec. 4)."""
     return tuple((1 - torch.linspace(low, high, n, dtype=torch.float64)).cumprod(0).tolist())
 
 

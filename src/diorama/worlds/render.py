@@ -1,0 +1,253 @@
+"""Scenes to pictures: anti-aliased signed distances, all things of a batch at once, each in a window around its centre.
+
+Coverage of a pixel is its signed distance to the outline, in pixels, clamped: half a pixel inside is covered, half outside is clear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diorama.errors import UserError
+from diorama.types import mix
+from diorama.worlds.scene import COLOURS, GROUNDS, SIZES, STYLES, TEXTURES, TONES, Scene, Thing
+from diorama.worlds.shapes import KINDS, REACH, SUBJECT, distance
+
+SMALLEST, LARGEST = 32, 128  # pixels along a side
+CELLS = 32  # along a side of a picture in the pixel style
+CHUNK = 16  # scenes drawn together: what fits the cache
+LATTICE = 16  # of the noise ground
+PALETTE = torch.tensor([*COLOURS.values(), (0.16, 0.16, 0.17)])  # the last is a subject's
+COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a batch of scenes shows. Rows of masks beyond a scene's own things are empty, their ids -1, their boxes zero."""
+
+    image: Tensor  # (b, 4, h, w) in [-1, 1]: the picture on white and its alpha
+    masks: Tensor  # (b, k, h, w) in 0 .. 1: the share of each pixel where thing k is seen
+    whole: Tensor  # (b, k, h, w) in 0 .. 1: the same if nothing covered it
+    boxes: Tensor  # (b, k, 4) pixels, left, top, right, bottom of what is seen; right and bottom are one past the last
+    ids: Tensor  # (b, k) int64: the thing's place in its scene, -1 where there is none
+
+    @property
+    def visible(self) -> Tensor:
+        """(b, k) in 0 .. 1: how much of each thing is seen; 0 where there is none."""
+        return self.masks.sum((2, 3)) / self.whole.sum((2, 3)).clamp(min=1e-6)
+
+
+class Poses(NamedTuple):
+    """m things as numbers, in pixels of the picture, ready to be drawn."""
+
+    kind: Tensor  # (m,) int64, place in `shapes.KINDS`
+    x: Tensor  # (m,) pixels; the first pixel's centre is at 0.5
+    y: Tensor
+    radius: Tensor
+    angle: Tensor  # radians, clockwise
+    grain: Tensor  # radians, clockwise, of the texture
+    texture: Tensor  # (m,) int64
+    style: Tensor  # (m,) int64
+    rgb: Tensor  # (m, 3) in 0 .. 1
+    waves: Tensor  # (m, 2, k) of subjects, zero for the others
+
+
+def render(scenes: Sequence[Scene], size: int) -> Views:
+    """Pictures of `size` x `size` pixels with their masks and boxes. Raises UserError where size is not 32 to 128."""
+    if not SMALLEST <= size <= LARGEST:
+        raise UserError(f"size {size} is not possible in the world: use {SMALLEST} to {LARGEST}")
+    if not scenes:
+        raise UserError("there is no scene to draw: give one or more")
+    most = max(len(scene.things) for scene in scenes)
+    parts = [_render(scenes[i : i + CHUNK], size, most) for i in range(0, len(scenes), CHUNK)]
+    return Views(*(torch.cat([getattr(part, name) for part in parts]) for name in ("image", "masks", "whole", "boxes", "ids")))
+
+
+def _render(scenes: Sequence[Scene], size: int, most: int) -> Views:
+    """One chunk: each thing's window painted, then laid over the ground from the farthest to the nearest.
+
+    A pixel is its colour, its alpha and the share of it that each thing has; one blend keeps all of them true.
+    """
+    orders = [_far_to_near(s) for s in scenes]
+    where, thing, level = torch.tensor(
+        [(b, k, n) for b, order in enumerate(orders) for n, k in enumerate(order)] or [(0, 0, -1)]
+    ).T
+    drawn = [(scenes[b].things[k], scenes[b].style) for b, order in enumerate(orders) for k in order]
+    wide = window(size)
+    margin = wide // 2 + 1  # takes what windows hold beyond the picture
+    side = size + 2 * margin
+    canvas, whole = torch.zeros(len(scenes), side, side, 4 + most), torch.zeros(len(scenes), most, side, side)
+    inner = slice(margin, -margin)
+    canvas[:, inner, inner, :4] = ground(scenes, size)
+    flat = canvas.view(-1, 4 + most)
+    if drawn:
+        poses = as_poses(drawn, size)
+        left, top = corner(poses, wide)
+        rgb, cover = paint(poses, left, top, wide, size)
+        steps = torch.arange(wide)
+        spot = ((top + margin)[:, None, None] + steps[:, None]) * side + (left + margin)[:, None, None] + steps  # (m, w, w)
+        whole.view(-1)[((where * most + thing) * side * side)[:, None, None] + spot] = cover
+        seen = torch.nn.functional.one_hot(thing, most).float()[:, None, None].expand(*cover.shape, most)
+        layer = torch.cat([rgb, torch.ones_like(cover)[..., None], seen], -1)
+        for n in range(int(level.max()) + 1):
+            now = (level == n).nonzero()[:, 0]
+            here = (where[now] * side * side)[:, None, None] + spot[now]
+            flat[here] = torch.lerp(flat[here], layer[now], cover[now][..., None])
+    pixels = canvas[:, inner, inner].permute(0, 3, 1, 2)
+    image, masks = (pixels[:, :4] * 2 - 1).contiguous(), pixels[:, 4:].contiguous()
+    ids = torch.tensor([[k if k < len(s.things) else -1 for k in range(most)] for s in scenes], dtype=torch.int64)
+    return Views(image, masks, whole[:, :, inner, inner].contiguous(), boxes(masks), ids.reshape(len(scenes), most))
+
+
+def _far_to_near(scene: Scene) -> list[int]:
+    return sorted(range(len(scene.things)), key=lambda k: -scene.things[k].depth)
+
+
+def window(size: int) -> int:
+    """Pixels along the window of a thing: as many as the largest needs, so that no thing depends on its neighbours."""
+    return 2 * math.ceil(SIZES["large"][1] * REACH * size + 1.5) + 2
+
+
+def corner(poses: Poses, wide: int) -> tuple[Tensor, Tensor]:
+    """The left and top pixel (m,) of each thing's window."""
+    return torch.floor(poses.x).long() - wide // 2, torch.floor(poses.y).long() - wide // 2
+
+
+def as_poses(things: Sequence[tuple[Thing, str]], size: int) -> Poses:
+    """Things and the styles they are drawn in, as numbers."""
+    numbers = [(t.x * size, t.y * size, t.radius * size, math.radians(t.angle), math.radians(t.grain)) for t, _ in things]
+    x, y, radius, angle, grain = torch.tensor(numbers).T
+    words = [(KINDS.index(t.shape), TEXTURES.index(t.texture), STYLES.index(style)) for t, style in things]
+    kind, texture, style = torch.tensor(words).T
+    rgb = PALETTE[[-1 if t.subject is not None else COLOUR_NUMBER[t.colour] for t, _ in things]]
+    waves = torch.tensor([_waves(t.subject) for t, _ in things])
+    return Poses(kind, x, y, radius, angle, grain, texture, style, rgb, waves)
+
+
+def _waves(subject: int | None) -> list[list[float]]:
+    """The outline of a subject: amplitudes and phases drawn from its number."""
+    if subject is None:
+        return [[0.0] * 4] * 2
+    draws = [mix(subject, i) / 2**63 for i in range(8)]
+    return [[(0.05 + 0.05 * d) for d in draws[:4]], [2 * math.pi * d for d in draws[4:]]]
+
+
+# --- one thing ------------------------------------------------------------------------------------
+
+
+def paint(poses: Poses, left: Tensor, top: Tensor, wide: int, size: int, soft: bool = False) -> tuple[Tensor, Tensor]:
+    """Each thing alone in its window: colours (m, w, w, 3) in 0 .. 1 and coverage (m, w, w).
+
+    `soft` smooths the hard outline of the pixel style, so that a pose can be fitted to it.
+    """
+    cell = max(1, size // CELLS)
+    hard = (poses.style == STYLES.index("pixel"))[:, None, None]
+    x, y = (first[:, None] + torch.arange(wide) for first in (left, top))  # (m, w)
+    coarse = hard[:, :, 0]
+    x, y = (torch.where(coarse, (c - c % cell) + cell / 2, c + 0.5) for c in (x, y))
+    x = ((x - poses.x[:, None]) / poses.radius[:, None])[:, None, :]
+    y = ((y - poses.y[:, None]) / poses.radius[:, None])[:, :, None]
+    cos, sin, scale = (n[:, None, None] for n in (poses.angle.cos(), poses.angle.sin(), poses.radius))
+    u, v = cos * x + sin * y, cos * y - sin * x
+    d = distance(poses.kind, u, v, poses.waves)
+    d = torch.where((poses.style == STYLES.index("sketch"))[:, None, None], d + 0.05 * torch.sin(5 * x) * torch.cos(6 * y + 1), d)
+    cover = (0.5 - d * scale).clamp(0, 1)
+    cover = cover if soft else torch.where(hard, (d < 0).float(), cover)
+    tint, shade = _finish(poses, x, y, d, scale)
+    rgb = poses.rgb[:, None, None]
+    return (rgb + tint[..., None] * (1 - rgb)) * shade[..., None], cover
+
+
+def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each pixel goes towards white, and by how much it is darkened: what texture and style do to a colour.
+
+    Neither changes the hue, so a colour keeps its name.
+    """
+    cos, sin = poses.grain.cos()[:, None, None], poses.grain.sin()[:, None, None]
+    u, v = cos * x + sin * y, cos * y - sin * x
+    pattern = _pattern(poses, u, v, scale)
+    tint, shade = TINT * pattern, torch.ones_like(d)
+    rows = {name: (poses.style == i).nonzero()[:, 0] for i, name in enumerate(STYLES)}
+    rim = ((d + torch.clamp(1.2 / scale, min=0.17)) * scale + 0.5).clamp(0, 1)  # 1 in a band inside the outline
+    k = rows["outlined"]
+    shade[k] = 1 - 0.5 * rim[k]
+    tint[k] *= 1 - rim[k]
+    k = rows["shaded"]
+    shade[k] = (0.84 - 0.3 * (0.6 * x[k] + 0.8 * y[k])).clamp(0.5, 1)  # light from the upper left
+    k = rows["sketch"]
+    tint[k] = 0.68 * (1 - torch.maximum(rim[k], 0.8 * pattern[k]))
+    k = (poses.kind == KINDS.index(SUBJECT)).nonzero()[:, 0]
+    tint[k] = torch.maximum(0.9 * rim[k], 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float())
+    return tint, shade
+
+
+TINT = 0.58  # of the lighter half of a texture
+
+
+def _pattern(poses: Poses, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+    """1 on the lighter half of each thing's texture, 0 on the rest, smooth over about a pixel."""
+    out = torch.zeros_like(u)
+    for name, wave in WAVES.items():
+        k = (poses.texture == TEXTURES.index(name)).nonzero()[:, 0]
+        if len(k):
+            sharp = (scale[k] * PERIOD / math.pi / 2).clamp(min=1)
+            out[k] = (0.5 + sharp * wave(u[k] * TURN, v[k] * TURN)).clamp(0, 1)
+    return out
+
+
+PERIOD = 0.8  # of every texture, in radii
+TURN = 2 * math.pi / PERIOD
+WAVES = {
+    "striped": lambda u, v: torch.cos(v),
+    "dotted": lambda u, v: torch.cos(u) + torch.cos(v) - 0.7,
+    "checked": lambda u, v: 2 * torch.cos(u / 2 + 0.8) * torch.cos(v / 2 + 0.8),
+}
+
+
+# --- what is behind -------------------------------------------------------------------------------
+
+
+def ground(scenes: Sequence[Scene], size: int) -> Tensor:
+    """(b, h, w, 4) in 0 .. 1: the grounds alone with their alpha. All are grey or nearly: only things have a hue."""
+    tone = torch.tensor([TONES[s.ground.tone] for s in scenes])
+    kind = torch.tensor([GROUNDS.index(s.ground.kind) for s in scenes])
+    angle = torch.tensor([math.radians(s.ground.angle) for s in scenes])
+    line = (torch.arange(size) + 0.5) / size - 0.5
+    light = torch.zeros(len(scenes), size, size)
+    along = angle.cos()[:, None, None] * line + angle.sin()[:, None, None] * line[:, None]
+    is_kind = {name: (kind == i).nonzero()[:, 0] for i, name in enumerate(GROUNDS)}
+    light[is_kind["gradient"]] = 0.16 * along[is_kind["gradient"]]
+    light[is_kind["striped"]] = 0.045 * torch.cos(2 * math.pi * 5 * along[is_kind["striped"]])
+    if len(k := is_kind["noise"]):
+        light[k] = _noise([scenes[i].ground.seed for i in k.tolist()], size)
+    rgb = (tone[:, None, None] + light[..., None]).clamp(0, 1)
+    clear = (kind == GROUNDS.index("clear"))[:, None, None, None]
+    alpha = torch.where(clear, 0.0, 1.0).expand(-1, size, size, 1)
+    return torch.cat([torch.where(clear, 1.0, rgb), alpha], -1)
+
+
+def _noise(seeds: Sequence[int], size: int) -> Tensor:
+    """(m, size, size) within 0.06 of zero: grey blotches, the same at every size."""
+    spots = torch.arange(LATTICE * LATTICE).reshape(1, 1, LATTICE, LATTICE) * 0x9E3779B1
+    state = (spots + torch.tensor(seeds).reshape(-1, 1, 1, 1)) & 0xFFFFFFFF
+    for _ in range(2):
+        state = ((state ^ (state >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    coarse = ((state ^ (state >> 16)) / 2**32 - 0.5) * 0.12
+    return torch.nn.functional.interpolate(coarse.float(), (size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """(b, k, 4) pixels, left, top, right, bottom around what masks (b, k, h, w) show by half or more; zero where that is nothing."""
+    seen = masks >= 0.5
+    h, w = masks.shape[2:]
+    columns, rows = seen.any(2), seen.any(3)
+    x, y = torch.arange(w), torch.arange(h)
+    left, top = torch.where(columns, x, w).amin(2), torch.where(rows, y, h).amin(2)
+    right, bottom = torch.where(columns, x + 1, 0).amax(2), torch.where(rows, y + 1, 0).amax(2)
+    found = torch.stack([left, top, right, bottom], -1)
+    return torch.where(columns.any(2)[..., None], found, 0)
