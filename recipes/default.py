@@ -176,7 +176,8 @@ A sentence and, if you like, a style (blob, fluent-3d, fluent-flat, noto, noto-f
 ## Measured
 
 By `python recipes/measure_default.py` at the model's defaults ({defaults}): an independent scorer,
-trained on the same pictures with the same hold-out and never used in training the model, judges prompts of combinations that were held out. Beside the generated pictures stand the real
+trained on the same pictures with the same hold-out and never used in training the model, judges prompts of combinations that were
+held out. Beside the generated pictures stand the real
 held-out ones, the real ones through the codec (the ceiling its latents allow), and two ways to cheat by copying training pictures.
 
 | what | value | n |

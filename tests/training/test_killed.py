@@ -27,7 +27,7 @@ def run(*command, limit=240, **environment):
 
 def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path):
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    assert int(run(HERE / "killed.py", out)) > 3
+    assert int(run(HERE / "killed.py", out)) > 2
     fit(tiny.Toy(), tiny.ToyBatches(), killed.PLAN, whole)
     ends = [checkpoints(folder / "checkpoints")[-1] for folder in (out, whole)]
     assert {path.name for path in ends} == {"step-00000030"}
