@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ def _load(name: str, recipe: Recipe, device: str) -> Any:
     locate(name)  # before torch is imported
     from diorama.pipeline import load
 
+    threads = min(recipe.threads, os.cpu_count() or 1)  # a larger machine's number would only crowd this one
     try:
-        return load(name, device, recipe.dtype, threads=recipe.threads)
+        return load(name, device, recipe.dtype, threads=threads)
     except UserError:  # a precision this processor does not have; what else is wrong comes again
-        return load(name, device, "auto", threads=recipe.threads)
+        return load(name, device, "auto", threads=threads)
