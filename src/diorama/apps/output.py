@@ -33,11 +33,11 @@ class Output:
             check_suffix(self.file)
             self.folder = self.file.parent
         elif out is not None:
-            _make(self.folder)
+            make_folder(self.folder)
         _check_folder(self.folder, out)
         if self.file is None:
             for below in {(self.folder / name).parent for name in names if name} - {self.folder}:
-                _make(below)
+                make_folder(below)
 
     def check(self, transparent: Iterable[bool]) -> None:
         """Raises UserError where a picture without a ground would go into a JPEG, which needs one."""
@@ -79,7 +79,8 @@ def _free(path: Path) -> Path:
     return candidate
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder and those above it. Raises UserError where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from diorama.apps.flags import flag
+from diorama.apps.output import make_folder
 from diorama.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class World:
         scenes = [scene(self.seed, self.first + i) for i in range(self.n)]
         views = render(scenes, self.size)
         lines = [self._said(made, views, i, asks) for i, made in enumerate(scenes)]
-        _make(folder)
+        make_folder(folder)
         for name, picture in self._pictures(scenes, views, asks, lines):
             _save(picture, folder / name)
         if set(asks) & {"boxes", "caption", "scene"}:
@@ -129,15 +130,6 @@ def _index(masks: Any) -> Image.Image:
     picture = Image.fromarray(torch.cat([rest, masks]).argmax(0).numpy().astype(np.uint8), "P")
     picture.putpalette([0, 0, 0, 230, 90, 60, 70, 160, 230, 240, 200, 70, 120, 200, 120])
     return picture
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder} ({(error.strerror or str(error)).lower()}): choose another --out"
-        ) from None
 
 
 def _save(picture: Image.Image, path: Path) -> None:
