@@ -34,6 +34,7 @@ WORDS = {
     "conditions": "what was asked for",
     "guidance": "how it is pressed",
     "critics": "how good it is",
+    "scenes": "seen from anywhere",
     "networks": "what learns",
     "types": "the vocabulary",
     "parts": "saved and read back",

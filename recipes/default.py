@@ -56,7 +56,7 @@ def codec(arguments: Arguments) -> None:
 def flow(arguments: Arguments) -> None:
     """Plain forms three times as often as skin tones and genders; every picture composed in several ways."""
     plan = replace(FLOW, steps=arguments.steps, save_minutes=arguments.minutes, sample_every=arguments.samples)
-    data = Data(path=arguments.data, on_white=True, compose=2, hold_out=0.1, often="base=3")
+    data = Data(path=arguments.data, on_white=True, compose=3, hold_out=0.1, often="base=3")
     base = arguments.out / "codec" / "model"
     train(
         "flow",

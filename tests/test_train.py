@@ -111,7 +111,7 @@ def test_cached_or_not_the_steps_are_the_same(done, run):
         ({"preset": "mini"}, "was started with preset 'nano', not 'mini': use that to resume, or another --out"),
         ({"size": 32}, "started with size 16, not 32"),
         ({"plan": replace(PLAN, seed=1)}, "started with seed 0, not 1"),
-        ({"slug": "autoencoder"}, "started with system 'flow', not 'autoencoder'"),
+        ({"slug": "autoencoder", "preset": "mini"}, "started with system 'flow', not 'autoencoder'"),
     ],
 )
 def test_other_words_are_refused_on_a_resume(copied, change, line):
@@ -180,6 +180,6 @@ def test_composed_pictures_and_a_hold_out_without_concepts(run):
 
 
 def test_a_codec_is_trained_and_normalised(run):
-    run(replace(PLAN, steps=1), slug="autoencoder")
+    run(replace(PLAN, steps=1), slug="autoencoder", preset="mini")
     codec = load_system(run.out / "model").codec
     assert not torch.equal(codec.scale, torch.ones_like(codec.scale))

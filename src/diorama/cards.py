@@ -28,6 +28,11 @@ class Card:
     place: str = ""  # "package.module:Class"
     ours: bool = False
 
+    def check_preset(self, name: str) -> None:
+        """Raises UserError where there is no such preset."""
+        if name not in self.presets:
+            raise UserError(f"preset {name!r} is not known: use {', '.join(self.presets)}")
+
     def to_dict(self) -> dict[str, Any]:
         return {k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(self).items()}
 
@@ -39,11 +44,47 @@ AUTOENCODER = Card(
     year=2014,
     family="images",
     verb="reconstruct",
-    summary="RGBA pictures to latents sixteen times smaller along each side, and back.",
+    summary="RGBA pictures to latents two to sixteen times smaller along each side, and back.",
     claim="none of its own: its reconstruction quality stands on the model card of what is built on it",
     parts={"codec": "ConvCodec"},
-    presets={"mini": 3_154_848},
+    presets={"mini": 3_154_848, "f2": 144_600, "f4": 431_040, "f8": 798_672, "f16": 967_296},
     place="diorama.systems.images.autoencoder:Autoencoder",
+    ours=True,
+)
+
+VQ = Card(
+    slug="vq",
+    title="Picture tokenizer",
+    paper="after van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017 (arXiv 1711.00937)",
+    year=2017,
+    family="images",
+    verb="tokenise",
+    summary="RGBA pictures to a few words of a codebook, and back.",
+    claim="none of its own: its reconstruction quality and the use of its codes stand on the model card of what is built on it",
+    parts={"codec": "ConvCodec, without a variance", "quantiser": "VectorQuantiser"},
+    presets={"mini": 426_424},
+    place="diorama.systems.images.vq:VectorQuantised",
+    ours=True,
+)
+
+MASKED_TOKENS = Card(
+    slug="masked-tokens",
+    title="Masked-token text-to-image",
+    paper="after Chang et al. 2022, MaskGIT (arXiv 2202.04200), and Chang et al. 2023, Muse (arXiv 2301.00704)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence and a label to an RGBA picture, by telling the tokens of a frozen codec in parallel, the surest first.",
+    claim="none of its own: its measured quality stands on its model card",
+    parts={
+        "codec": "ConvCodec, frozen",
+        "quantiser": "VectorQuantiser, frozen",
+        "text": "CaptionEncoder",
+        "network": "TokenTransformer",
+        "process": "MaskedParallel",
+    },
+    presets={"nano": 1_132_256, "mini": 2_723_552},
+    place="diorama.systems.images.masked_tokens:MaskedTokens",
     ours=True,
 )
 
@@ -58,11 +99,11 @@ FLOW = Card(
     claim="none of its own: its measured quality stands on the default model's card",
     parts={
         "codec": "ConvCodec, frozen",
-        "text": "SentenceEncoder, frozen",
+        "text": "SentenceEncoder, frozen; CaptionEncoder in nano",
         "network": "UNet",
         "process": "Diffusion(RectifiedFlow)",
     },
-    presets={"nano": 1_626_544, "mini": 7_830_544, "base": 48_136_464},
+    presets={"nano": 2_797_904, "mini": 7_832_080, "base": 48_139_536},
     place="diorama.systems.images.flow:Flow",
     ours=True,
 )
@@ -77,15 +118,64 @@ CLIP = Card(
     verb="score",
     summary="Pictures and sentences in one space: how well a sentence fits a picture, and which of many fits best.",
     claim="telling which sentence goes with a picture teaches more per FLOP than predicting the sentence's words",
-    parts={"image": "ImageTower", "text": "SentenceEncoder, frozen", "heads": "Heads", "style": "StyleTower"},
-    presets={"mini": 1_764_822},
+    parts={
+        "image": "ImageTower",
+        "text": "SentenceEncoder, frozen; CaptionEncoder in nano",
+        "heads": "Heads",
+        "style": "StyleTower",
+    },
+    presets={"nano": 1_395_462, "mini": 1_764_822},
     place="diorama.systems.understanding.clip:Clip",
+)
+
+
+CLASSIFIER = Card(
+    slug="classifier",
+    title="Label classifier",
+    paper="after Dhariwal & Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021 (arXiv 2105.05233), sec. 4",
+    year=2021,
+    family="understanding",
+    verb="classify",
+    summary="A picture or a clip, noisy or not, to one of a few labels, and to features in which distances are taken.",
+    claim="none of its own: its accuracy stands on the model card of what is judged or guided by it",
+    parts={"network": "ClassifierNetwork"},
+    presets={"mini": 485_157, "noisy": 575_973, "clip": 826_109},
+    place="diorama.systems.understanding.classifier:Classifier",
+    ours=True,
+)
+
+MAE = Card(
+    slug="mae",
+    title="Masked autoencoder",
+    paper="He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022 (arXiv 2111.06377)",
+    year=2022,
+    family="understanding",
+    verb="encode",
+    summary="A picture to one token per patch, by an encoder that no label taught: it paints what it did not see.",
+    claim="hiding three quarters of the patches teaches features that a linear reader understands better than hiding a quarter does",
+    parts={"encoder": "ViT", "decoder": "Painter"},
+    presets={"nano": 265_760, "mini": 1_356_848},
+    place="diorama.systems.understanding.mae:MaskedAutoencoder",
+)
+
+GUIDED_DIFFUSION = Card(
+    slug="guided-diffusion",
+    title="Guided Diffusion",
+    paper="Dhariwal & Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021 (arXiv 2105.05233)",
+    year=2021,
+    family="images",
+    verb="sample",
+    summary="A class to a picture, by a pixel diffusion that a classifier of noisy pictures steers.",
+    claim="the gradient of a classifier trained on noise trades diversity for fidelity, and one trained on clean pictures does not",
+    parts={"network": "UNet", "process": "Diffusion(EDM)", "guidance": "classifier or classifier_free"},
+    presets={"nano": 1_458_828, "mini": 10_736_067},
+    place="diorama.systems.images.guided_diffusion:GuidedDiffusion",
 )
 
 
 def catalogue() -> dict[str, Card]:
     """Every system there is, ours and those other packages add through the `diorama.systems` entry point."""
-    cards = {card.slug: card for card in (FLOW, AUTOENCODER, CLIP)}
+    cards = {card.slug: card for card in (FLOW, GUIDED_DIFFUSION, AUTOENCODER, VQ, MASKED_TOKENS, CLIP, CLASSIFIER, MAE)}
     for point in entry_points(group="diorama.systems"):
         card = point.load()
         cards.setdefault(card.slug, card)

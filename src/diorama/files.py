@@ -97,6 +97,11 @@ def append(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def user_cache(name: str) -> Path:
+    """Where things are kept between runs that can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diorama" / name
+
+
 def sha256(path: str | Path) -> str:
     """The file's SHA-256, 64 hexadecimal digits. Raises UserError where it cannot be read."""
     try:

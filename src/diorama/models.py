@@ -8,7 +8,7 @@ from typing import Any
 
 from diorama.assets import asset
 from diorama.errors import UserError
-from diorama.files import read_json, sha256
+from diorama.files import read_json, sha256, user_cache
 
 INDEX = "model_index.json"
 FORMAT_VERSION = 1
@@ -19,11 +19,17 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in asset("").glob(f"*/{INDEX}"))
 
 
+def made() -> Path:
+    """Where foundation models are kept that were not shipped but trained here."""
+    return user_cache("foundations")
+
+
 def locate(name: str | Path) -> Path:
     """The folder of a shipped or a saved model; a run's own folder leads to its model. Raises UserError where there is none."""
     folder = Path(name).expanduser()
-    if str(name) in shipped():
-        return asset(str(name))
+    for known in (asset(str(name)), made() / str(name)):
+        if folder == Path(folder.name) and (known / INDEX).is_file():
+            return known
     if (folder / INDEX).is_file():
         return folder
     if (folder / "model" / INDEX).is_file():

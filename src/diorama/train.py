@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 
 from diorama.assets import asset
 from diorama.cards import find, system_class
+from diorama.conditions.caption import CaptionEncoder
 from diorama.data.batches import Ahead, Batches
 from diorama.data.compose import Composed
 from diorama.data.encoded import Encoded, encode, fingerprint, sayings
@@ -24,12 +25,14 @@ from diorama.systems.base import Kind, System
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, fit, main_first
 from diorama.training.plan import Plan
-from diorama.types import Batch, Noise, OnStep, ignore
+from diorama.types import Batch, Noise, OnStep, ignore, mix
+from diorama.worlds.scene import Rules
+from diorama.worlds.source import ENDLESS, World, WorldBatches, unseen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What to train on, and how to look at it."""
+    """Someone's pictures to train on, and how to look at them."""
 
     path: Path
     on_white: bool = False  # RGB is stored already laid on white; alpha is a mask
@@ -39,7 +42,11 @@ class Data:
     hold_out: float = 0.0  # share of (concept, style) combinations, where the data names them, never trained on
     cache: bool = True  # see every picture once through the frozen encoders and train on what they saw
 
-    def open(self) -> Source:
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self, seed: int) -> Source:
         """All there is."""
         source = open_data(self.path, on_white=self.on_white)
         if not len(source):
@@ -65,6 +72,31 @@ class Data:
         return Repeated(source, [int(times) if source.record(i).get(name) else 1 for i in range(len(source))])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Worlds:
+    """The miniature world to train on: every picture new. `rules` are the fields of `worlds.scene.Rules`."""
+
+    size: int = 64
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    label: str = "style"  # what its labels are: style, shape, colour or kind
+    form: str | None = None  # of its captions
+    hold_out: float = 0.0  # share of (colour, shape) pairs never trained on
+
+    name: ClassVar[str] = "world"
+    cache: ClassVar[bool] = False  # no picture comes twice
+
+    def open(self, seed: int) -> Source:
+        rules = Rules(**self.rules)
+        return self.world(seed, replace(rules, held_out=(*rules.held_out, *unseen(rules, self.hold_out))))
+
+    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
+        """The world without what is held out, and another one with all there is."""
+        return source, self.world(mix(seed, 1))
+
+    def world(self, seed: int, rules: Rules | None = None) -> World:
+        return World(seed, ENDLESS, self.size, rules or Rules(**self.rules), self.form, self.label)
+
+
 def _every(source: Source, n: int) -> tuple[Source, Source]:
     """All but every n-th item, at most 64 of them, and those. A set too small to spare any is its own test."""
     held = list(range(0, len(source), n))[:64] if len(source) >= 2 * n else []
@@ -74,7 +106,7 @@ def _every(source: Source, n: int) -> tuple[Source, Source]:
 
 def train(
     slug: str,
-    data: Data,
+    data: Data | Worlds,
     out: Path,
     plan: Plan,
     *,
@@ -95,21 +127,21 @@ def train(
     _make(out)
     with main_first(plan) as main:  # the others find the cache it made
         say = say if main else lambda line: None
-        found = data.open()
-        for line in describe(found).lines():
+        found = data.open(plan.seed)
+        for line in found.lines() if isinstance(found, World) else describe(found).lines():
             say(line)
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
-        parts = Parts(base)
+        parts = Parts(base, found)
         system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
-        run = {"system": slug, "preset": preset, "data": data.path.name, "seed": plan.seed, "size": data.size}
+        run = {"system": slug, "preset": preset, "data": data.name, "seed": plan.seed, "size": data.size}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
         if _finished(out, plan.steps):
             say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
             return History()
         system.to(ground(plan.device, plan.dtype).device)
         batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
-    held_batches = Batches(held, data.size, min(64, len(held)), plan.seed)
+    held_batches = _reader(held, data.size, min(64, len(held)), plan.seed)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
     trackers = ["tensorboard"] if tensorboard else []
     history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
@@ -132,17 +164,17 @@ def _finished(out: Path, steps: int) -> bool:
 def _batches(
     system: System,
     parts: Parts,
-    data: Data,
+    data: Data | Worlds,
     found: Source,
     source: Source,
     plan: Plan,
     out: Path,
     on_encode: OnStep,
     say: Callable[[str], None],
-) -> Batches | Encoded:
+) -> Batches | WorldBatches | Encoded:
     """What the loop reads: the pictures, or what the frozen parts saw in them. `source` is made of what was `found`."""
-    if not data.cache or type(system).encode is System.encode:
-        return Batches(source, data.size, plan.batch, plan.seed, threads=2)
+    if not data.cache or not system.cacheable:
+        return _reader(source, data.size, plan.batch, plan.seed, threads=2)
 
     def see(batch: Batch) -> Batch:
         with torch.no_grad(), ground(plan.device, plan.dtype).autocast():  # no wider: autocast joins no float16 on a processor
@@ -153,6 +185,12 @@ def _batches(
     return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
 
+def _reader(source: Source, size: int, batch: int, seed: int, threads: int = 0) -> Batches | WorldBatches:
+    if isinstance(source, World):
+        return WorldBatches(source, batch)
+    return Batches(source, size, batch, seed, threads=threads)
+
+
 def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None:
     if skipped:
         named = "; ".join(f"{key}: {reason}" for key, reason in list(skipped.items())[:10])
@@ -160,13 +198,18 @@ def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None
 
 
 class Parts:
-    """The frozen parts a new system stands on: those of `base`, and the shipped ones where base has none."""
+    """The parts a new system stands on: frozen ones of `base` or, where it has none, the shipped ones; a new one to learn words with."""
 
-    def __init__(self, base: Path | None):
-        self.base = base
+    WORDS_FROM = 4000  # captions
+
+    def __init__(self, base: Path | None, found: Source):
+        self.base, self.found = base, found
         self.taken: dict[str, str] = {}  # name: SHA-256 of its weights
 
     def __call__(self, name: str, kind: type[Kind]) -> Kind:
+        if issubclass(kind, CaptionEncoder):  # trains with the system: only its vocabulary is of the data
+            captions = (self.found.record(i)["text"] for i in range(min(self.WORDS_FROM, len(self.found))))
+            return cast(Kind, kind.of(captions))
         folder = self.base / name if self.base is not None and (self.base / name).is_dir() else asset("default") / name
         self.taken[name] = sha256(folder / "model.safetensors")
         return kind.from_pretrained(folder)
@@ -179,7 +222,7 @@ class Parts:
 class _Preview:
     """A sheet of pictures for the first held-out captions, written now and then."""
 
-    def __init__(self, system: System, held: Batches, folder: Path, seed: int, n: int = 16):
+    def __init__(self, system: System, held: Batches | WorldBatches, folder: Path, seed: int, n: int = 16):
         self.system, self.batch, self.folder = system, held(0), folder
         self.n, self.seed = min(n, len(self.batch)), seed
 

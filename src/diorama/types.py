@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from diorama.errors import UserError as UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # --- randomness -----------------------------------------------------------------------------------
 
@@ -76,6 +79,7 @@ class TextEmbedding(NamedTuple):
 
 
 NO_LABEL = -1  # a label that asks for nothing
+MASK = -1  # a token that is still to come
 
 Value = Any  # a Tensor, a TextEmbedding, or None
 
@@ -125,16 +129,17 @@ class Condition:
         return replace(self, **changed)
 
     def drop(self, chances: Mapping[str, float], noise: Noise) -> Condition:
-        """Each sample loses each named field with its own chance (Ho & Salimans 2022 train both models in one)."""
-        changed = {}
-        for name, chance in chances.items():
+        """Each sample loses fields with their own chances; "text+label" are lost together (Ho & Salimans 2022: one network, both models)."""
+        changed: dict[str, Any] = {}
+        for names, chance in chances.items():
             gone = noise.uniform() < chance  # drawn even where the field is absent: the stream must not depend on the data
+            for name in names.split("+"):
 
-            def keep(part: Tensor, name: str = name, gone: Tensor = gone) -> Tensor:
-                lost = gone.to(part.device).reshape(-1, *[1] * (part.ndim - 1))
-                return torch.where(lost, _nothing(name, part), part)
+                def keep(part: Tensor, name: str = name, gone: Tensor = gone) -> Tensor:
+                    lost = gone.to(part.device).reshape(-1, *[1] * (part.ndim - 1))
+                    return torch.where(lost, _nothing(name, part), part)
 
-            changed[name] = _map(keep, getattr(self, name))
+                changed[name] = _map(keep, changed.get(name, getattr(self, name)))
         return replace(self, **changed)
 
     def rows(self, index: Any) -> Condition:
@@ -217,6 +222,12 @@ class Denoiser(Protocol):
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition) -> Prediction: ...
 
 
+class Predictor(Protocol):
+    """The denoiser's twin for tokens: (b, *places) int64, MASK where still to come -> logits (b, *places, codes)."""
+
+    def __call__(self, tokens: Tensor, condition: Condition) -> Tensor: ...
+
+
 class Process(Protocol):
     """How nothing becomes something: a prior, a loss per sample, and a sampler from any start."""
 
@@ -237,13 +248,48 @@ class Codec(Protocol):
     def decode(self, z: Tensor) -> Tensor: ...
 
 
+class Codes(NamedTuple):
+    """Latents put into the words of a codebook."""
+
+    indices: Tensor  # (b, *places) int64
+    z_q: Tensor  # (b, c, *places), with the gradient of the latents themselves
+    loss: Tensor  # (b,) what brings latents and codes together
+
+
+class Tokenizer(Codec, Protocol):
+    """A codec whose latents can be written as tokens, and read back."""
+
+    def quantise(self, z: Tensor) -> Codes: ...
+
+    def lookup(self, indices: Tensor) -> Tensor: ...
+
+
 class TextEncoder(Protocol):
     """Sentences to vectors. An empty sentence asks for nothing."""
 
     def __call__(self, texts: Sequence[str]) -> TextEmbedding: ...
 
 
+class Critic(Protocol):
+    """What says how good it is. It streams, one row per sample, so a data set never has to fit in memory."""
+
+    def observe(self, samples: Any, truth: Any) -> Tensor: ...
+
+    def score(self, observed: Tensor, reference: Tensor | None = None) -> Score: ...
+
+
 # --- data and results -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training example: a picture in straight (not premultiplied) RGBA, what is said of it, and where it came from."""
+
+    key: str
+    image: Image  # mode RGBA
+    text: str = ""
+    label: str | None = None  # the class folder, the style, the label column
+    fields: Mapping[str, Any] = field(default_factory=dict)  # whatever else the data set says
 
 
 @dataclass(frozen=True)
@@ -269,3 +315,4 @@ class Score:
     unit: str
     higher_is_better: bool
     n: int
+    features: str = ""  # what it stands on, where that is a network's view: whose, and which weights

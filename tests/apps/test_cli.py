@@ -294,7 +294,7 @@ def test_an_interrupt_keeps_what_is_done(generate, capsys, monkeypatch):
 
 
 def test_control_c_in_a_real_process(tiny_model):
-    command = [*DIORAMA, "generate", "a", "--n", "1000", "--steps", "4", "--seed", "0", "--system", str(tiny_model)]
+    command = [*DIORAMA, "generate", "a", "--n", "1000", "--steps", "100", "--seed", "0", "--system", str(tiny_model)]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()  # the first picture is there

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
-from diorama.codecs.conv import ConvCodec, ConvCodecConfig, fold, kl, reconstruction, unfold
+from diorama.codecs.conv import ConvCodec, ConvCodecConfig, kl, reconstruction
+from diorama.networks.layers import fold, unfold
 from diorama.types import Noise
 
 SPATIAL = [(8,), (8, 4), (4, 8, 4)]

@@ -194,7 +194,7 @@ def test_it_is_transformers_own_bert(encoder):
     ).eval()
     ours = SentenceEncoder(config, Tokenizer.from_str(encoder.tokenizer.to_str()))
     ours.load_state_dict(from_bert(theirs.state_dict()))
-    ids, mask = ours._pieces(SENTENCES)
+    ids, mask = ours.pieces(SENTENCES)
     with torch.no_grad():
         expected = theirs(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     assert torch.allclose(ours(SENTENCES).tokens[mask], expected[mask], atol=1e-5)

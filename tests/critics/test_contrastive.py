@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from diorama.critics.contrastive import accuracy, r_precision, ranks, top
+from diorama.critics.contrastive import accuracy, clip_score, cosine, preference, r_precision, ranks, top
 from diorama.critics.statistics import ratio
 from diorama.errors import UserError
 
@@ -63,3 +65,33 @@ def test_what_cannot_be_measured_is_refused():
         ranks(torch.ones(3, 2), torch.ones(3, 1, 2))
     with pytest.raises(UserError, match="no value"):
         ratio(torch.ones(3), torch.zeros(3))
+
+
+def test_the_score_of_known_angles():
+    pictures = torch.tensor([[1.0, 0.0]]).expand(3, 2)
+    angles = torch.tensor([0.0, math.pi / 3, math.pi])
+    texts = 5 * torch.stack([angles.cos(), angles.sin()], 1)  # lengths do not matter
+    assert cosine(pictures, texts).tolist() == pytest.approx([1, 0.5, -1])
+    assert clip_score(pictures, texts).tolist() == pytest.approx([100, 50, 0])
+    score = clip_score.score(clip_score(pictures, texts))
+    assert (score.value, score.n, score.higher_is_better) == (pytest.approx(50), 3, True)
+
+
+def test_a_tie_of_rewards_is_half_right():
+    assert preference(torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 5.0, -1.0])).value == 2.5 / 4
+    with pytest.raises(UserError, match="1 of 2 pairs are NaN"):
+        preference(torch.tensor([1.0, math.nan]), torch.zeros(2))
+
+
+def test_retrieval_agrees_with_torchmetrics():
+    reference = pytest.importorskip("torchmetrics.functional.retrieval")
+    g = torch.Generator().manual_seed(0)
+    similarity, relevant = torch.randn(20, 30, generator=g), torch.rand(20, 30, generator=g) < 0.2
+    theirs = [reference.retrieval_r_precision(s, r).item() for s, r in zip(similarity, relevant, strict=True)]
+    assert r_precision(similarity, relevant).value == pytest.approx(sum(theirs) / 20)
+    pictures, candidates = torch.randn(20, 8, generator=g), torch.randn(20, 30, 8, generator=g)
+    fits = torch.einsum("n d, n m d -> n m", pictures, candidates)
+    first = torch.arange(30) == 0
+    for k in (1, 5):
+        hits = [reference.retrieval_hit_rate(row, first, top_k=k).item() for row in fits]
+        assert top(ranks(pictures, candidates), k).value == pytest.approx(sum(hits) / 20)

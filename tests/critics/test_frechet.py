@@ -75,3 +75,44 @@ def test_too_few_pictures_are_refused(measure, n):
 def test_more_features_ask_for_more_pictures():
     with pytest.raises(UserError, match="use 50 or more"):
         frechet(normal(40, 100, 0), normal(40, 100, 1))
+
+
+class Same(torch.nn.Module):
+    """Pictures that are features already; torchmetrics wants a network, and looks at its `num_features`."""
+
+    num_features = 12
+
+    def forward(self, x):
+        return x.flatten(1)
+
+
+def side_by_side() -> tuple[torch.Tensor, torch.Tensor]:
+    return normal(80, 12, 0), normal(80, 12, 1) * torch.linspace(0.5, 2, 12).double() + 0.3
+
+
+def test_distances_agree_with_torchmetrics():
+    reference = pytest.importorskip("torchmetrics.image.fid")
+    x, y = side_by_side()
+    theirs = reference.FrechetInceptionDistance(feature=Same(), normalize=True, input_img_size=(3, 2, 2)).double()
+    theirs.update(x.reshape(80, 3, 2, 2), real=False)
+    theirs.update(y.reshape(80, 3, 2, 2), real=True)
+    a, b = (Moments.empty(12).observe(part) for part in (x, y))
+    assert gaussian_distance(a.mean, a.covariance, b.mean, b.covariance) == pytest.approx(theirs.compute().item(), rel=1e-4)
+
+
+def test_kernel_distances_agree_with_torchmetrics():
+    """Theirs counts the pairs of row i with row i between the sets, which ours may not: they may share a prompt."""
+    reference = pytest.importorskip("torchmetrics.image.kid")
+    x, y = side_by_side()
+    theirs = reference.poly_mmd(x, y, degree=3, gamma=None, coef=1.0).item()
+    kernel = (x @ y.T / 12 + 1) ** 3
+    apart = kernel[~torch.eye(80, dtype=torch.bool)].mean()
+    assert kernel_distance(x, y).value == pytest.approx(theirs + 2 * float(kernel.mean() - apart))
+
+
+@pytest.mark.parametrize("measure", [frechet, kernel_distance])
+def test_what_cannot_be_compared_is_refused(measure):
+    with pytest.raises(UserError, match="features of 4 and 5 cannot be compared"):
+        measure(normal(40, 4, 0), normal(40, 5, 1))
+    with pytest.raises(UserError, match="1 of 40 .*are NaN or infinite"):
+        measure(torch.cat([normal(39, 4, 0), torch.full((1, 4), torch.nan)]), normal(40, 4, 1))

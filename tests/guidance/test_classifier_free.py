@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from diorama.guidance.classifier_free import classifier_free
+from diorama.guidance.classifier_free import classifier_free, classifier_free_logits
 from diorama.processes.levels import flow
 from diorama.processes.scalings import NetworkDenoiser, RectifiedFlow
 from diorama.processes.solvers import euler
-from diorama.types import NO_LABEL, Condition, Noise, Prediction
+from diorama.types import MASK, NO_LABEL, Condition, Noise, Prediction
 
 ASKED = Condition(label=torch.tensor([3, 5]))
 X, SIGMA = torch.ones(2, 1, 2, 2), torch.tensor([0.5, 2.0])
@@ -77,3 +77,35 @@ def test_a_sample_is_guided_the_same_alone_and_in_a_batch():
     together = guided(X, SIGMA, ASKED)
     for i in range(2):
         assert torch.allclose(guided(X[i : i + 1], SIGMA[i : i + 1], ASKED.rows([i]))[0], together[i], atol=1e-5)
+
+
+# --- on logits ------------------------------------------------------------------------------------
+
+TOKENS = torch.tensor([[0, MASK, MASK, MASK], [1, 0, 1, MASK]])
+
+
+class LabelLogits(Labels):
+    """Says the label back for each of three codes."""
+
+    def __call__(self, tokens, condition):
+        self.calls.append(len(tokens))
+        return condition.label.float().reshape(-1, 1, 1).expand(*tokens.shape, 3)
+
+
+def test_logits_go_from_the_unasked_past_the_asked_in_one_call():
+    predictor = LabelLogits()
+    guided = classifier_free_logits(predictor, 3.0)(TOKENS, ASKED)
+    assert guided.shape == (2, 4, 3)
+    assert torch.equal(guided[:, 0, 0], NO_LABEL + 3.0 * (torch.tensor([3.0, 5.0]) - NO_LABEL))
+    assert predictor.calls == [4]
+    assert classifier_free_logits(predictor, 1.0) is predictor
+
+
+def test_a_scale_for_logits_may_follow_the_share_still_to_come():
+    guided = classifier_free_logits(LabelLogits(), lambda share: 1 + 4 * share)(TOKENS, ASKED)
+    assert guided[:, 0, 0].tolist() == [-1 + (1 + 4 * 0.75) * 4, -1 + (1 + 4 * 0.25) * 6]
+
+
+def test_a_negative_takes_the_place_of_nothing_for_logits_too():
+    guided = classifier_free_logits(LabelLogits(), 2.0, Condition(label=torch.tensor([1, 1])))(TOKENS, ASKED)
+    assert guided[:, 0, 0].tolist() == [1 + 2 * (3 - 1), 1 + 2 * (5 - 1)]

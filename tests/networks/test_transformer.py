@@ -71,6 +71,20 @@ def test_causal_attention_sees_its_past_and_the_whole_context():
     assert torch.allclose(first, attention(x[:, :1], context, mask), atol=1e-6)  # the first sees itself and the context
 
 
+@torch.no_grad()
+def test_what_stands_beside_is_seen_by_every_token_and_only_where_the_mask_says():
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(width=16, depth=2, heads=4, context=8))
+    x, context = torch.randn(2, 5, 16), torch.randn(2, 3, 8)
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    seen = model(x, mask, context)
+    context[0, 2], context[1] = 9.0, 9.0  # where nothing looks
+    assert torch.allclose(model(x, mask, context), seen, atol=1e-6)
+    assert torch.allclose(seen[1], model(x)[1], atol=1e-6)  # a context of which nothing is left
+    context[0, 0] = 9.0
+    assert ((model(x, mask, context) - seen)[0].abs().amax(-1) > 1e-4).all()
+
+
 def test_a_width_that_its_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="not a multiple of 3 heads"):
         Transformer(TransformerConfig(width=16, depth=1, heads=3))

@@ -8,7 +8,7 @@ from gaussian import MEAN, STD, Gaussian, Mixture
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import flow, karras
 from diorama.processes.scalings import EDM, INFINITY, X0, NetworkDenoiser, RectifiedFlow
-from diorama.processes.solvers import SOLVERS, dpmpp_2m, euler, heun
+from diorama.processes.solvers import SOLVERS, ancestral, dpmpp_2m, euler, heun
 from diorama.types import Condition, Noise
 
 NOTHING = Condition()
@@ -120,7 +120,7 @@ def test_every_step_is_told(solver):
     assert torch.equal(steps[0].x0, Gaussian()(x, levels[:1], NOTHING))
 
 
-@pytest.mark.parametrize(("solver", "calls"), [(euler, 10), (heun, 19), (dpmpp_2m, 10)])
+@pytest.mark.parametrize(("solver", "calls"), [(euler, 10), (heun, 19), (dpmpp_2m, 10), (ancestral, 10)])
 def test_calls_of_the_network(solver, calls):
     counted = []
 
@@ -130,6 +130,42 @@ def test_calls_of_the_network(solver, calls):
 
     solver(NetworkDenoiser(network, RectifiedFlow()), torch.ones(1, 2), NOTHING, flow(10), Noise([0]))
     assert len(counted) == calls
+
+
+# --- the one that draws ---------------------------------------------------------------------------
+
+
+def test_ancestral_sampling_keeps_the_marginals_of_a_point_exactly():
+    """Where the data is one point, N(point, sigma^2) is kept at every level, whatever the steps."""
+
+    class Point(Gaussian):
+        def __call__(self, x, sigma, condition):
+            return torch.full_like(x, 0.7)
+
+    seeds = range(4000)
+    for levels in (torch.tensor([8.0, 3.0]), torch.tensor([8.0, 6.0, 2.0, 1.5])):
+        x = ancestral(Point(), 0.7 + 8 * Noise(seeds).normal(4), NOTHING, levels, Noise(range(5000, 9000)))
+        assert abs(x.mean() - 0.7) < 4 * levels[-1] / 16000**0.5
+        assert abs(x.std() / levels[-1] - 1) < 4 / 32000**0.5
+
+
+def test_ancestral_variance_on_a_gaussian_is_the_recursions():
+    """D is linear in x there, so each step multiplies the deviation by k and adds sigma'^2 (1 - sigma'^2 / sigma^2)."""
+    levels, own = karras(6), STD**2
+    variance = own + 80.0**2
+    for sigma, following in itertools.pairwise(levels.double().tolist()):
+        k = (own + following**2) / (own + sigma**2)
+        variance = k**2 * variance + following**2 * (1 - following**2 / sigma**2)
+    start = MEAN + (own + 80.0**2) ** 0.5 * Noise(range(4000)).normal(4)
+    x = ancestral(Gaussian(), start, NOTHING, levels, Noise(range(5000, 9000)))
+    assert abs(x.std() / variance**0.5 - 1) < 4 / 32000**0.5
+    assert variance**0.5 < 0.95 * STD  # too little with so few steps, which Euler's walk does not know
+
+
+def test_ancestral_noise_is_each_samples_own():
+    x, levels = 80 * Noise(range(3)).normal(2), karras(4)
+    together = ancestral(Gaussian(), x, NOTHING, levels, Noise(range(3)))
+    assert torch.allclose(ancestral(Gaussian(), x[1:2], NOTHING, levels, Noise([1])), together[1:2])
 
 
 # --- levels ---------------------------------------------------------------------------------------

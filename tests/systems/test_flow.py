@@ -4,13 +4,11 @@ import pytest
 import tiny
 import torch
 
-from diorama import cards
 from diorama.errors import UserError
-from diorama.networks.unet import UNet
 from diorama.processes.levels import LogitNormal
 from diorama.systems.base import load_system
 from diorama.systems.images.autoencoder import Autoencoder
-from diorama.systems.images.flow import PRESETS, Flow
+from diorama.systems.images.flow import Flow
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise
@@ -134,11 +132,3 @@ def test_a_missing_file_is_told_in_one_line(flow, tmp_path, name):
     with pytest.raises(UserError) as caught:
         load_system(tmp_path / "flow")
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("preset", "least", "most"), [("nano", 0.3e6, 2e6), ("mini", 3e6, 8e6), ("base", 20e6, 60e6)])
-def test_the_presets_have_their_sizes(preset, least, most):
-    with torch.device("meta"):
-        n = sum(p.numel() for p in UNet(PRESETS[preset]).parameters())
-    assert least < n < most
-    assert cards.FLOW.presets[preset] == n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import tyro
 
 from diorama.apps.flags import flag
 from diorama.cards import Card, catalogue, find
+from diorama.claims import scoreboard
 from diorama.errors import UserError
 from diorama.models import index_of, known_as, locate, shipped, weights_hash
 
@@ -24,18 +25,21 @@ class Systems:
     """The cards as one JSON list."""
 
     def run(self) -> int:
-        cards = list(catalogue().values())
+        cards, rows = list(catalogue().values()), scoreboard.known()
         if self.json:
-            print(json.dumps([card.to_dict() for card in cards], indent=2))
+            print(json.dumps([{**card.to_dict(), "verdict": _verdict(rows, card.slug)} for card in cards], indent=2))
             return 0
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in ("system", "family", "verb", "year", "what it does"):
+        for heading in ("system", "family", "verb", "year", "claim", "what it does"):
             table.add_column(heading, overflow="fold", no_wrap=heading != "what it does")
         for card in cards:
-            table.add_row(card.slug, card.family, card.verb, f"{card.year}{' (ours)' if card.ours else ''}", card.summary)
+            year = f"{card.year}{' (ours)' if card.ours else ''}"
+            table.add_row(card.slug, card.family, card.verb, year, _verdict(rows, card.slug) or "-", card.summary)
+        for slug in sorted(set(rows) - {card.slug for card in cards}):  # studies, which are no system of their own
+            table.add_row(slug, "study", "verify", "", rows[slug].verdict, rows[slug].title)
         Console().print(table)
         return 0
 
@@ -52,9 +56,12 @@ class Show:
     def run(self) -> int:
         card, folder = _card_and_folder(self.system)
         if self.json:
-            print(json.dumps({**card.to_dict(), "models": [_model(path) for path in folder]}, indent=2))
+            row = scoreboard.known().get(card.slug)
+            told = {"verdict": asdict(row) if row else None, "models": [_model(path) for path in folder]}
+            print(json.dumps({**card.to_dict(), **told}, indent=2))
         else:
-            print("\n".join([*_card_lines(card), *(line for path in folder for line in _model_lines(path))]))
+            models = (line for path in folder for line in _model_lines(path))
+            print("\n".join([*_card_lines(card), *_verdict_lines(card.slug), *models]))
         return 0
 
 
@@ -78,6 +85,22 @@ def _card_lines(card: Card) -> list[str]:
     lines = [f"{card.slug}: {card.title}{' (ours)' if card.ours else ''}", "", card.summary, ""]
     lines += [f"{name:<8} {text}" for name, text in rows.items()]
     return lines + ["", "parts", *parts] + (["", "presets", *presets] if presets else [])
+
+
+def _verdict(rows: Mapping[str, scoreboard.Row], slug: str) -> str | None:
+    return rows[slug].verdict if slug in rows else None
+
+
+def _verdict_lines(slug: str) -> list[str]:
+    """What the claim's experiment found, part by part."""
+    row = scoreboard.known().get(slug)
+    if row is None:
+        return []
+    parts = [
+        f"  {part.letter:<10} {part.verdict}: {scoreboard.found(part)}, margin {part.margin:.3g} {part.unit}"
+        for part in row.parts
+    ]
+    return ["", f"verdict  {row.verdict} ({row.seeds} seeds, {row.date}; diorama verify {slug})", *parts]
 
 
 def _model(folder: Path) -> dict[str, Any]:

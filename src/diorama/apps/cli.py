@@ -29,7 +29,10 @@ VERBS = {
     "generate": Verb("generate", "Generate", "pictures from sentences, each a PNG with its recipe inside"),
     "replay": Verb("replay", "Replay", "the same picture again from its recipe, bit for bit"),
     "train": Verb("train", "Train", "train a system on your own pictures; resumes by itself"),
-    "world": Verb("world", "World", "pictures of the miniature world with captions, masks and boxes"),
+    "score": Verb("score", "Score", "how good pictures are: alone, beside their captions, beside real ones"),
+    "foundations": Verb("foundations", "Foundations", "the trained models in miniature: a list, or one of them made again"),
+    "world": Verb("world", "World", "the miniature world: pictures, views, clips, sounds, figures, with their exact truth"),
+    "verify": Verb("verify", "Verify", "what a system claims, run and judged: holds, fails or undecided"),
     "systems": Verb("catalogue", "Systems", "every system there is"),
     "show": Verb("catalogue", "Show", "one system or saved model: card, parts, presets, parameters"),
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -19,6 +19,9 @@ from diorama.cards import find
 from diorama.errors import UserError
 from diorama.recipe import SIZES
 from diorama.training.plan import Plan
+
+if TYPE_CHECKING:
+    from diorama.train import Data, Worlds
 
 QUIET = 30.0  # seconds between lines where there is no terminal
 
@@ -32,8 +35,8 @@ class Train:
 
     system: Annotated[tyro.conf.Positional[str], flag("SYSTEM")]
     """Which one: flow, autoencoder; see `diorama systems`."""
-    data: Annotated[str, flag("PATH")]
-    """The folder or shards of pictures."""
+    data: Annotated[str, flag("PATH|world")]
+    """The folder or shards of pictures; `world` is the miniature world, whose pictures are made as they are needed."""
     out: Annotated[str, flag("DIR", "-o")]
     """Where checkpoints, samples, the log and at the end the model go."""
     preset: str = "mini"
@@ -49,7 +52,7 @@ class Train:
     often: Annotated[str, flag("FIELD=TIMES")] = ""
     """Pictures whose metadata field is true are seen that many times as often."""
     hold_out: float = 0.0
-    """Share of (concept, style) combinations never trained on."""
+    """Share of (concept, style) combinations never trained on; in the world, of (colour, shape) pairs."""
     cache: Annotated[bool, flag()] = True
     """Encode every batch again instead of every picture once."""
     name: Annotated[str, flag("NAME")] = ""
@@ -60,21 +63,12 @@ class Train:
 
     def run(self) -> int:
         self._check()
-        from diorama.train import Data, train  # torch, from here on
+        from diorama.train import train  # torch, from here on
 
         use_all_cores()
-        data = Data(
-            path=Path(self.data),
-            on_white=self.on_white,
-            size=self.size,
-            compose=self.compose,
-            often=self.often,
-            hold_out=self.hold_out,
-            cache=self.cache,
-        )
-        base = self._base()
+        data, base = self._data(), self._base()
         try:
-            with steps_bar("encoding") as on_encode, _progress(self.plan) as on_step:
+            with steps_bar("encoding") as on_encode, progress(self.plan) as on_step:
                 train(
                     self.system,
                     data,
@@ -86,7 +80,7 @@ class Train:
                     name=self.name,
                     on_step=on_step,
                     on_encode=on_encode,
-                    say=_say,
+                    say=say,
                 )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from the newest checkpoint") from None
@@ -96,6 +90,8 @@ class Train:
 
     def _check(self) -> None:
         plan, presets = self.plan, find(self.system).presets
+        if self.data == "world" and (self.on_white or self.compose or self.often):
+            raise UserError("--on-white, --compose and --often are for pictures of your own: leave them out with --data world")
         if presets and self.preset not in presets:
             raise UserError(f"preset {self.preset!r} of {self.system} is not known: use {', '.join(presets)}")
         whole = {
@@ -126,6 +122,21 @@ class Train:
         if not 0 < plan.lr < float("inf"):
             raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
 
+    def _data(self) -> Data | Worlds:
+        from diorama.train import Data, Worlds
+
+        if self.data == "world":
+            return Worlds(size=self.size, hold_out=self.hold_out)
+        return Data(
+            path=Path(self.data),
+            on_white=self.on_white,
+            size=self.size,
+            compose=self.compose,
+            often=self.often,
+            hold_out=self.hold_out,
+            cache=self.cache,
+        )
+
     def _base(self) -> Path | None:
         from diorama.models import locate
 
@@ -134,12 +145,12 @@ class Train:
         return locate(self.base)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Callable[[Any], None]]:
+def progress(plan: Plan) -> Iterator[Callable[[Any], None]]:
     """Loss, throughput and time left: a bar on a terminal, else a line now and then."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -155,18 +166,18 @@ def _progress(plan: Plan) -> Iterator[Callable[[Any], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
-    task, mean = progress.add_task("", total=plan.steps, start=False), _Mean()
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    task, mean = bar.add_task("", total=plan.steps, start=False), _Mean()
 
     def on_step(step: Any) -> None:
-        progress.start()  # not before: the pictures may have to be encoded first, under a bar of their own
-        progress.start_task(task)
-        progress.update(task, completed=step.index + 1, description=mean(step.values))
+        bar.start()  # not before: the pictures may have to be encoded first, under a bar of their own
+        bar.start_task(task)
+        bar.update(task, completed=step.index + 1, description=mean(step.values))
 
     try:
         yield on_step
     finally:
-        progress.stop()
+        bar.stop()
 
 
 class _Mean:
@@ -198,7 +209,7 @@ class _Lines:
             return
         self.said, done = now, step.index - self.first
         left = (now - self.began) / done * (step.n - 1 - step.index) if done else 0.0
-        _say(f"step {step.index + 1}/{step.n}  {words}" + (f"  {left / 60:.0f} min left" if done else ""))
+        say(f"step {step.index + 1}/{step.n}  {words}" + (f"  {left / 60:.0f} min left" if done else ""))
 
 
 __all__ = ["Train"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +16,20 @@ from diorama.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
+    from diorama.scenes.cameras import Camera
+    from diorama.worlds.clips import Clip
+    from diorama.worlds.parts import Parts
+    from diorama.worlds.points import Scan
     from diorama.worlds.render import Views
     from diorama.worlds.scene import Scene
+    from diorama.worlds.views import Shots
 
-ASKS = ("picture", "mask", "boxes", "caption", "scene")
-MOST = 1000  # pictures at once
+MOST = 1000  # scenes at once
+MOST_VIEWS = 36
+AT_ONCE = 16  # scenes drawn together
+ACROSS = 4  # pictures of one scene on the sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,30 +45,42 @@ class World:
     size: int = 64
     """Pixels along a side, 32 to 128."""
     ask: str = "picture,mask,boxes,caption"
-    """What to give, with commas between: picture, mask, boxes, caption, scene."""
+    """What to give, with commas between. Flat: picture, mask, boxes, edges, parts. In space, from cameras around the scene: views,
+    depth, normals, cameras; points are a laser scanner's. In time: clip, sound. Others of the same number: figure, room. In words:
+    caption, scene."""
     form: Annotated[str | None, flag("NAME")] = None
     """Captions of one form: short, long, relation, negation or alt. Without it, a mixture."""
+    views: int = 4
+    """Cameras once around the scene, 1 to 36."""
+    elevation: float = 25.0
+    """Degrees of the cameras above the ground, up to 90."""
     out: Annotated[str, flag("DIR", "-o")] = "world"
-    """A folder for the files: NUMBER.png, NUMBER-mask.png, world.jsonl and sheet.png. Files of the same names are replaced."""
+    """A folder for the files, each named by its scene's number, for world.jsonl and sheet.png. Files of the same names are replaced."""
 
     def run(self) -> int:
         asks = self._asks()
         if not 1 <= self.n <= MOST:
             raise UserError(f"n {self.n} is not allowed: use 1 to {MOST}")
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise UserError(f"views {self.views} is not allowed: use 1 to {MOST_VIEWS}")
         folder = Path(self.out)
         from diorama.apps.output import use_all_cores
-        from diorama.worlds.render import render  # torch, from here on
-        from diorama.worlds.scene import scene
 
         use_all_cores()
-        scenes = [scene(self.seed, self.first + i) for i in range(self.n)]
-        views = render(scenes, self.size)
-        lines = [self._said(made, views, i, asks) for i, made in enumerate(scenes)]
+        chunks = (self._answers(range(i, min(i + AT_ONCE, self.n)), asks) for i in range(0, self.n, AT_ONCE))
+        begun = next(chunks)  # what is impossible is told before the folder is made
         make_folder(folder)
-        for name, picture in self._pictures(scenes, views, asks, lines):
-            _save(picture, folder / name)
-        if set(asks) & {"boxes", "caption", "scene"}:
-            _write(folder / "world.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        lines, cards = [], []
+        for answer in chain(begun, *chunks):
+            for name, content in answer.files.items():
+                _save(content, folder / name)
+            lines.append(json.dumps(answer.line) + "\n")
+            cards += [_card(answer)] if answer.shown else []
+        if cards:
+            from diorama.pictures import sheet
+
+            _save(sheet(cards, gap=8), folder / "sheet.png")
+        _save("".join(lines), folder / "world.jsonl")
         print(f"{folder}  {self.n} scenes of world {self.seed} from {self.first}, {self.size} x {self.size}")
         return 0
 
@@ -68,79 +90,306 @@ class World:
             raise UserError(f"{unknown[0]!r} cannot be asked of the world: use {', '.join(ASKS)}")
         if not asks:
             raise UserError(f"nothing is asked for: use {', '.join(ASKS)}")
-        return asks
+        return tuple(word for word in ASKS if word in asks)
 
-    def _said(self, made: Scene, views: Views, i: int, asks: tuple[str, ...]) -> dict[str, Any]:
-        """One line of world.jsonl."""
-        from diorama.worlds.captions import caption
-        from diorama.worlds.scene import as_plain
+    def _answers(self, numbers: Sequence[int], asks: Sequence[str]) -> list[Answer]:
+        """What is asked of these scenes, in the order of `ASKS`."""
+        from diorama.worlds.scene import scene  # torch, from here on
 
-        line: dict[str, Any] = {"index": made.index, "style": made.style}
-        if "picture" in asks:
-            line["file_name"] = f"{made.index}.png"
-        if "caption" in asks:
-            line["text"] = caption(made, form=self.form)
-        if "boxes" in asks:
-            line["boxes"] = [
-                {"shape": t.shape, "colour": t.colour, "box": views.boxes[i, k].tolist()} for k, t in enumerate(made.things)
-            ]
-        return line | ({"scene": as_plain(made)} if "scene" in asks else {})
-
-    def _pictures(
-        self, scenes: list[Scene], views: Views, asks: tuple[str, ...], lines: list[dict[str, Any]]
-    ) -> Iterator[tuple[str, Image.Image]]:
-        from diorama.pictures import labelled, sheet, to_pil
-
-        pictures, masks = to_pil(views.image, transparent=True), [_index(m) for m in views.masks]
-        for made, picture, mask in zip(scenes, pictures, masks, strict=True):
-            if "picture" in asks:
-                yield f"{made.index}.png", picture
-            if "mask" in asks:
-                yield f"{made.index}-mask.png", mask
-        if not set(asks) & {"picture", "mask"}:
-            return
-        cards = [self._card(views, i, mask, asks) for i, mask in enumerate(masks)]
-        yield "sheet.png", sheet([labelled(card, line.get("text", "")) for card, line in zip(cards, lines, strict=True)], gap=8)
-
-    def _card(self, views: Views, i: int, mask: Image.Image, asks: tuple[str, ...]) -> Image.Image:
-        """Picture, boxes and mask of one scene side by side, large enough to look at."""
-        from PIL import ImageDraw
-
-        from diorama.pictures import sheet, to_pil
-
-        scale = max(1, 192 // self.size)
-        side = self.size * scale
-        shown = [to_pil(views.image[i : i + 1])[0].resize((side, side), 0)] if "picture" in asks else []
-        if shown and "boxes" in asks:
-            draw = ImageDraw.Draw(shown[0])
-            for box in views.boxes[i][views.ids[i] >= 0].tolist():
-                draw.rectangle([scale * c for c in box[:2]] + [scale * c - 1 for c in box[2:]], outline="black")
-        if "mask" in asks:
-            shown.append(mask.convert("RGB").resize((side, side), 0))
-        return sheet(shown, columns=len(shown))
+        made = Made([scene(self.seed, self.first + i) for i in numbers], self)
+        answers = [Answer({"index": s.index, "style": s.style}) for s in made.scenes]
+        for i, answer in enumerate(answers):
+            for ask in asks:
+                ASKS[ask](made, i, answer)
+        return answers
 
 
-def _index(masks: Any) -> Image.Image:
-    """A palette picture of masks (k, h, w): 0 where the ground is, k + 1 where thing k is."""
+@dataclass(frozen=True)
+class Answer:
+    """What is given of one scene; every ask adds to it."""
+
+    line: dict[str, Any]  # of world.jsonl
+    files: dict[str, Any] = field(default_factory=dict)  # name: a picture, an array, or what JSON can hold
+    shown: dict[str, Image.Image] = field(default_factory=dict)  # on its card of sheet.png
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Pictures one after another."""
+
+    frames: Sequence[Image.Image]
+    milliseconds: int  # each
+
+    def save(self, path: Path) -> None:
+        first, *rest = self.frames
+        first.save(path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0, lossless=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A few scenes, drawn when an ask first needs it."""
+
+    scenes: Sequence[Scene]
+    wish: World
+
+    @cached_property
+    def flat(self) -> Views:
+        from diorama.worlds.render import render
+
+        return render(self.scenes, self.wish.size)
+
+    @cached_property
+    def camera(self) -> Camera:
+        from diorama.scenes.cameras import orbit
+
+        return orbit(self.wish.views, self.wish.elevation, size=self.wish.size)
+
+    @cached_property
+    def shots(self) -> Shots:
+        from diorama.worlds.views import shoot
+
+        return shoot(self.scenes, self.camera)
+
+    @cached_property
+    def parts(self) -> Parts:
+        from diorama.worlds.parts import parts
+
+        return parts(self.scenes, self.flat)
+
+    def clip(self, i: int) -> Clip:
+        from diorama.worlds.clips import clip
+
+        return clip(self.wish.seed, self.scenes[i].index)
+
+    @cached_property
+    def scan(self) -> Scan:
+        from diorama.worlds.points import scan
+
+        return scan(self.scenes)
+
+
+# --- what can be asked ----------------------------------------------------------------------------
+
+
+def _picture(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER.png, its ground transparent where it is clear."""
+    answer.line["file_name"] = f"{made.scenes[i].index}.png"
+    answer.files[answer.line["file_name"]] = _pil(made.flat.image[i], transparent=True)
+    answer.shown["picture"] = _pil(made.flat.image[i])
+
+
+def _mask(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-mask.png: 0 where the ground is, k + 1 where thing k is."""
+    _labelled(made, i, answer, mask=made.flat.masks[i])
+
+
+def _boxes(made: Made, i: int, answer: Answer) -> None:
+    """A line's `boxes`: left, top, right, bottom in pixels."""
+    from PIL import ImageDraw
+
+    boxes = made.flat.boxes[i].tolist()
+    answer.line["boxes"] = [
+        {"shape": t.shape, "colour": t.colour, "box": box} for t, box in zip(made.scenes[i].things, boxes, strict=False)
+    ]
+    scale = _scale(made.wish.size)
+    picture = _large(_pil(made.flat.image[i]))
+    for left, top, right, bottom in boxes[: len(made.scenes[i].things)]:
+        ImageDraw.Draw(picture).rectangle((scale * left, scale * top, scale * right - 1, scale * bottom - 1), outline="black")
+    answer.shown["picture"] = picture
+
+
+def _edges(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-edges.png: white where one thing ends and another, or the ground, begins."""
+    from PIL import Image
+
+    from diorama.worlds.parts import edges
+
+    shown = Image.fromarray(edges(made.flat.masks[i]).numpy()).convert("L")
+    answer.files[f"{made.scenes[i].index}-edges.png"] = answer.shown["edges"] = shown
+
+
+def _parts(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-part.png, k + 1 where the texture of thing k is, and NUMBER-group.png, the same for all that touches it."""
+    _labelled(made, i, answer, part=made.parts.part[i], group=made.parts.group[i])
+
+
+def _views(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-viewV.png, from cameras around the scene."""
+    answer.line["views"] = [f"{made.scenes[i].index}-view{v}.png" for v in range(made.wish.views)]
+    for v, name in enumerate(answer.line["views"]):
+        answer.files[name] = _pil(made.shots.image[i, v], transparent=True)
+        answer.shown[f"view {v}"] = _pil(made.shots.image[i, v])
+
+
+def _depth(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-viewV-depth.png: 16 bits, millimetres along the camera's axis, 0 where nothing is."""
+    import numpy as np
+    from PIL import Image
+
+    for v, depth in enumerate(made.shots.depth[i].numpy()):
+        metres = np.where(np.isfinite(depth), depth, 0)
+        answer.files[f"{made.scenes[i].index}-view{v}-depth.png"] = Image.fromarray(np.round(1000 * metres).astype(np.uint16))
+        grey = np.where(metres > 0, (4.0 - metres) / 3.0, 0).clip(0, 1)  # near is light
+        answer.shown[f"depth {v}"] = Image.fromarray(np.round(255 * grey).astype(np.uint8))
+
+
+def _normals(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-viewV-normals.png: x to the right, y upwards and z towards the camera, -1 .. 1 as 0 .. 255."""
+    import torch
+
+    for v, normals in enumerate(made.shots.normals[i]):
+        shown = torch.cat([normals * torch.tensor([1.0, -1.0, -1.0])[:, None, None], torch.ones_like(normals[:1])])
+        answer.files[f"{made.scenes[i].index}-view{v}-normals.png"] = answer.shown[f"normals {v}"] = _pil(shown)
+
+
+def _cameras(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-transforms.json: the cameras of the views, as a NeRF reads them."""
+    from diorama.scenes.cameras import transforms
+
+    names = [f"{made.scenes[i].index}-view{v}.png" for v in range(made.wish.views)]
+    answer.files[f"{made.scenes[i].index}-transforms.json"] = transforms(made.camera, names)
+
+
+def _points(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-points.npy: a structured array of x, y, z in metres, reflectivity and thing (-1 is the ground)."""
+    answer.files[f"{made.scenes[i].index}-points.npy"] = made.scan.array(i)
+
+
+def _clip(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-clip.webp, an animation, and a line's `clip`: what is said of it."""
+    from diorama.worlds.film import animation
+    from diorama.worlds.motions import describe
+
+    clip = made.clip(i)
+    frames = animation(clip, made.wish.size)
+    answer.line["clip"] = describe(clip)
+    answer.files[f"{made.scenes[i].index}-clip.webp"] = Moving(frames, round(1000 * clip.seconds / len(frames)))
+    answer.shown.update({f"frame {k}": frames[k * (len(frames) - 1) // (ACROSS - 1)] for k in range(ACROSS)})
+
+
+def _sound(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-clip.wav: what is heard in the clip, 16 kHz."""
+    from diorama.worlds.sound import sound
+
+    answer.files[f"{made.scenes[i].index}-clip.wav"] = sound(made.clip(i))
+
+
+def _figure(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-figure.png: a person, its parts, light and colours, its garments off, flat and on; and a line's `figure`."""
+    from diorama.pictures import sheet
+    from diorama.worlds.actions import ACTIONS
+    from diorama.worlds.figures import figure
+    from diorama.worlds.introductions import introduce
+    from diorama.worlds.portraits import figure_card
+
+    number = made.scenes[i].index
+    someone, action = figure(made.wish.seed, number), sorted(ACTIONS)[number % len(ACTIONS)]
+    answer.line["figure"] = introduce(someone, action)
+    pictures = figure_card(someone, made.wish.size, action)
+    answer.files[f"{number}-figure.png"] = sheet(pictures, columns=len(pictures))
+    answer.shown.update({f"figure {k}": picture for k, picture in enumerate(pictures)})
+
+
+def _room(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-room.png: a room from above, with the shortest way through it."""
+    from diorama.worlds.portraits import room_cards
+    from diorama.worlds.rooms import room
+
+    number = made.scenes[i].index
+    answer.shown["room"] = answer.files[f"{number}-room.png"] = room_cards([room(made.wish.seed, number)], made.wish.size)[0]
+
+
+def _caption(made: Made, i: int, answer: Answer) -> None:
+    """A line's `text`."""
+    from diorama.worlds.captions import caption
+
+    answer.line["text"] = caption(made.scenes[i], form=made.wish.form)
+
+
+def _scene(made: Made, i: int, answer: Answer) -> None:
+    """A line's `scene`: all that it is made of."""
+    from diorama.worlds.scene import as_plain
+
+    answer.line["scene"] = as_plain(made.scenes[i])
+
+
+ASKS: dict[str, Callable[[Made, int, Answer], None]] = {
+    "picture": _picture,
+    "mask": _mask,
+    "boxes": _boxes,
+    "edges": _edges,
+    "parts": _parts,
+    "views": _views,
+    "depth": _depth,
+    "normals": _normals,
+    "cameras": _cameras,
+    "points": _points,
+    "clip": _clip,
+    "sound": _sound,
+    "figure": _figure,
+    "room": _room,
+    "caption": _caption,
+    "scene": _scene,
+}
+
+
+# --- pictures and files ---------------------------------------------------------------------------
+
+
+def _pil(image: Tensor, transparent: bool = False) -> Image.Image:
+    from diorama.pictures import to_pil
+
+    return to_pil(image[None], transparent)[0]
+
+
+def _labelled(made: Made, i: int, answer: Answer, **masks: Tensor) -> None:
+    """Palette pictures of masks (k, h, w), each under its own ending."""
+    import numpy as np
+    from PIL import Image
+
+    from diorama.worlds.parts import labels
+
+    for ending, mask in masks.items():
+        picture = Image.fromarray(labels(mask).numpy().astype(np.uint8), "P")
+        picture.putpalette([0, 0, 0, 230, 90, 60, 70, 160, 230, 240, 200, 70, 120, 200, 120])
+        answer.files[f"{made.scenes[i].index}-{ending}.png"] = answer.shown[ending] = picture
+
+
+def _scale(size: int) -> int:
+    return max(1, 192 // size)
+
+
+def _large(picture: Image.Image) -> Image.Image:
+    """Large enough to look at."""
+    scale = _scale(picture.width)
+    return picture.convert("RGB").resize((scale * picture.width, scale * picture.height), 0)
+
+
+def _card(answer: Answer) -> Image.Image:
+    """What is shown of one scene, over its caption."""
+    from diorama.pictures import labelled, sheet
+
+    shown = [_large(picture) for picture in answer.shown.values()]
+    return labelled(sheet(shown, columns=min(len(shown), ACROSS)), answer.line.get("text", ""))
+
+
+def _save(content: Any, path: Path) -> None:
+    """A picture, an animation, a sound, an array, a text, or what JSON can hold."""
     import numpy as np
     import torch
     from PIL import Image
 
-    rest = 1 - masks.sum(0, keepdim=True)
-    picture = Image.fromarray(torch.cat([rest, masks]).argmax(0).numpy().astype(np.uint8), "P")
-    picture.putpalette([0, 0, 0, 230, 90, 60, 70, 160, 230, 240, 200, 70, 120, 200, 120])
-    return picture
+    from diorama.files import atomic_file, write_json
+    from diorama.worlds.sound import write_wav
 
-
-def _save(picture: Image.Image, path: Path) -> None:
-    from diorama.files import atomic_file
-
+    if isinstance(content, dict):
+        return write_json(path, content)
+    if isinstance(content, torch.Tensor):
+        return write_wav(path, content)
     with atomic_file(path) as temporary:
-        picture.save(temporary)
-
-
-def _write(path: Path, text: str) -> None:
-    from diorama.files import atomic_file
-
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        if isinstance(content, (Image.Image, Moving)):
+            content.save(temporary)
+        elif isinstance(content, np.ndarray):
+            np.save(temporary, content)
+        else:
+            temporary.write_text(content, encoding="utf-8")

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from diorama.errors import UserError
-from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, Upsample, broadcast, convolution
+from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, Upsample, broadcast, convolution, fold, unfold
 from diorama.parts import Part
 from diorama.types import Noise
 
@@ -26,28 +25,25 @@ class ConvCodecConfig:
     depth: int = 1  # residual blocks per level in the encoder; the decoder has `decoder_depth`
     decoder_depth: int = 2
     axes: int = 2
+    variational: bool = True  # else the latents have no variance: a quantiser or another bottleneck follows
 
     @property
     def stride(self) -> int:
         return self.patch * 2 ** (len(self.widths) - 1)
 
 
-def fold(x: Tensor, patch: int) -> Tensor:
-    """(b, c, *spatial) -> (b, c * patch ** axes, *spatial / patch): neighbouring pixels become channels."""
-    for axis in range(2, x.ndim):
-        x = rearrange(x.movedim(axis, 2), "b c (n p) ... -> b (c p) n ...", p=patch).movedim(2, axis)
-    return x
-
-
-def unfold(x: Tensor, patch: int) -> Tensor:
-    """The inverse of `fold`."""
-    for axis in reversed(range(2, x.ndim)):
-        x = rearrange(x.movedim(axis, 2), "b (c p) n ... -> b c (n p) ...", p=patch).movedim(2, axis)
-    return x
+PRESETS = {
+    "mini": ConvCodecConfig(),  # 128 px and more
+    # for 32 to 64 px; each stride has half the latent numbers of the one before
+    "f2": ConvCodecConfig(latent=4, patch=2, widths=(48,)),
+    "f4": ConvCodecConfig(latent=8, patch=2, widths=(48, 64)),
+    "f8": ConvCodecConfig(latent=16, patch=2, widths=(32, 64, 80)),
+    "f16": ConvCodecConfig(latent=32, patch=4, widths=(48, 64, 80)),
+}
 
 
 class Encoder(nn.Sequential):
-    """Pixels to 2 * latent channels: mean and log variance."""
+    """Pixels to mean and, where the codec is variational, log variance: latent channels each."""
 
     def __init__(self, config: ConvCodecConfig):
         axes, widths = config.axes, config.widths
@@ -56,7 +52,7 @@ class Encoder(nn.Sequential):
             if level:
                 layers.append(Downsample(axes, widths[level - 1], width))
             layers += [ResidualBlock(axes, width, width) for _ in range(config.depth)]
-        layers += [GroupNorm(widths[-1]), nn.SiLU(), convolution(axes, widths[-1], 2 * config.latent)]
+        layers += [GroupNorm(widths[-1]), nn.SiLU(), convolution(axes, widths[-1], config.latent * (1 + config.variational))]
         super().__init__(*layers)
 
 
@@ -99,7 +95,8 @@ class ConvCodec(Part):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (b, c, *spatial) in [-1, 1] -> mean and log variance, each (b, latent, *spatial / stride), not normalised."""
-        mean, log_variance = self.encoder(fold(x, self.config.patch)).chunk(2, 1)
+        found = self.encoder(fold(x, self.config.patch))
+        mean, log_variance = found.chunk(2, 1) if self.config.variational else (found, torch.full_like(found, -20.0))
         return mean, log_variance.clamp(-20, 10)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:

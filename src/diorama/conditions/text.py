@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,41 @@ class SentenceConfig:
     max_tokens: int = 24  # longer sentences are cut, the two special tokens included
 
 
-class SentenceEncoder(Part):
+class TextTower(Part):
+    """What every text encoder of the house has: a tokenizer beside its weights, and a config with `width` and `max_tokens`."""
+
+    frozen: ClassVar[bool]  # whether it was trained before and stays as it is
+    tokenizer: Tokenizer
+
+    def use(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.config.max_tokens)
+
+    def pieces(self, texts: Sequence[str], least: int = 1) -> tuple[Tensor, Tensor]:
+        """Ids (b, n) and mask (b, n), n the longest of these texts; a text of fewer pieces than `least` has no tokens at all."""
+        if isinstance(texts, str):
+            raise TypeError("texts is one string: pass a list of strings")
+        # one by one: encode_batch starts a pool of threads, which does not survive a data loader's fork
+        rows = [self.tokenizer.encode(text).ids for text in texts]
+        rows = [row if len(row) >= least else [] for row in rows]
+        n = max([1, *map(len, rows)])
+        ids = torch.tensor([row + [0] * (n - len(row)) for row in rows], dtype=torch.int64).reshape(len(rows), n)
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        mask = torch.arange(n) < lengths[:, None]
+        device = next(self.parameters()).device
+        return ids.to(device), mask.to(device)
+
+    @classmethod
+    def build(cls, config: Any, folder: Path) -> Self:
+        return cls(config, read_tokenizer(folder / "tokenizer.json"))
+
+    def save_files(self, folder: Path) -> None:
+        """What it needs besides config and weights: tokenizer.json."""
+        (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+
+
+class SentenceEncoder(TextTower):
     """A frozen sentence encoder. Texts of any batch -> tokens (b, n, d), mask (b, n), pooled (b, d) of length 1.
 
     The pooled vector is the mean over a sentence's tokens, normalised, as sentence-transformers does. A text without a
@@ -41,15 +76,14 @@ class SentenceEncoder(Part):
     """
 
     Config = SentenceConfig
+    frozen = True
 
     def __init__(self, config: SentenceConfig, tokenizer: Tokenizer):
         super().__init__()
         if not SPECIAL < config.max_tokens <= config.positions:
             raise UserError(f"max_tokens {config.max_tokens} is not allowed: use {SPECIAL + 1} to {config.positions}")
         self.config = config
-        self.tokenizer = tokenizer
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(config.max_tokens)
+        self.use(tokenizer)
         # zeros: drawing random tables that are replaced at once costs seconds, on the meta device too, where it imports sympy
         self.words = nn.Embedding.from_pretrained(torch.zeros(config.words, config.width))
         self.positions = nn.Embedding.from_pretrained(torch.zeros(config.positions, config.width))
@@ -64,9 +98,7 @@ class SentenceEncoder(Part):
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> TextEmbedding:
         """n is the longest of these texts, at least 1; positions past a sentence's end are zero and masked."""
-        if isinstance(texts, str):
-            raise TypeError("texts is one string: pass a list of strings")
-        ids, mask = self._pieces(texts)
+        ids, mask = self.pieces(texts, SPECIAL + 1)  # the two special tokens alone are no sentence
         asked = mask.any(1)
         tokens = self.words.weight.new_zeros(*ids.shape, self.config.width)
         if asked.any():
@@ -74,31 +106,11 @@ class SentenceEncoder(Part):
         pooled = F.normalize(tokens.sum(1), dim=-1)  # of the sum: its direction is the mean's, and zero stays zero
         return TextEmbedding(tokens, mask, pooled)
 
-    def _pieces(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (b, n) and mask (b, n); a text without pieces has no tokens at all, not even the special ones."""
-        # one by one: encode_batch starts a pool of threads, which does not survive a data loader's fork
-        rows = [self.tokenizer.encode(text).ids for text in texts]
-        rows = [row if len(row) > SPECIAL else [] for row in rows]
-        n = max([1, *map(len, rows)])
-        ids = torch.tensor([row + [0] * (n - len(row)) for row in rows], dtype=torch.int64).reshape(len(rows), n)
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        mask = torch.arange(n) < lengths[:, None]
-        device = self.words.weight.device
-        return ids.to(device), mask.to(device)
-
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(b, n) -> (b, n, d), zero where masked. In its own precision: a text means the same inside an autocast."""
         with torch.autocast(ids.device.type, enabled=False):
             x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
             return self.transformer(x, mask) * mask[..., None]
-
-    @classmethod
-    def build(cls, config: SentenceConfig, folder: Path) -> SentenceEncoder:
-        return cls(config, read_tokenizer(folder / "tokenizer.json"))
-
-    def save_files(self, folder: Path) -> None:
-        """What it needs besides config and weights: tokenizer.json."""
-        (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diorama.critics.statistics import need, share
+from diorama.critics.statistics import alike, need, per_sample, share
 from diorama.errors import UserError
 from diorama.types import Score
 
@@ -44,6 +44,26 @@ def r_precision(similarity: Tensor, relevant: Tensor) -> Score:
     found = relevant.gather(1, order) & (torch.arange(similarity.shape[1], device=r.device) < r[:, None])
     precision = found.sum(1).double() / r
     return Score(float(precision.mean()), float(precision.std() / n**0.5), "share", True, n)
+
+
+@per_sample("cosine", higher_is_better=True)
+def cosine(pictures: Tensor, texts: Tensor) -> Tensor:
+    """How well each picture fits its own text, both (n, d) -> (n,) in -1 to 1. Of frames and their clip's text it is CLIPSIM."""
+    alike(pictures, texts, "vectors")
+    return F.cosine_similarity(pictures, texts, dim=-1)
+
+
+@per_sample("100 cosines", higher_is_better=True)
+def clip_score(pictures: Tensor, texts: Tensor) -> Tensor:
+    """A hundred times the cosine, 0 where it is negative (Hessel et al. 2021, sec. 3, whose weight is 2.5), both (n, d) -> (n,)."""
+    return 100 * cosine(pictures, texts).clamp_min(0)
+
+
+def preference(chosen: Tensor, rejected: Tensor) -> Score:
+    """The share of pairs in which a reward puts the one people chose higher, both (n,); a tie is half right."""
+    alike(chosen, rejected, "rewards")
+    need(torch.stack([chosen, rejected], 1), 1, "pairs")
+    return share((chosen > rejected) + (chosen == rejected) / 2)
 
 
 def accuracy(predicted: Tensor, truth: Tensor) -> Score:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diorama.critics.statistics import bootstrap, need
+from diorama.critics.statistics import alike, bootstrap, need, over_pairs
 from diorama.errors import UserError
 from diorama.types import Score
 
@@ -84,12 +84,14 @@ def frechet(features: Tensor, reference: Tensor, repeats: int = 32, seed: int = 
     Unit: squared feature lengths, so numbers compare only within one network. It is biased upwards by small sets: read it
     beside the distance of two real sets of the same sizes. The error is a bootstrap over both sets.
     """
+    alike(features, reference, "features", 1)
     value = between(_moments(features), _moments(reference))
     error = bootstrap(lambda x, y: between(_moments(x), _moments(y)), (features, reference), repeats, seed)
     return Score(value, error, "squared feature length", False, min(len(features), len(reference)))
 
 
 def _moments(features: Tensor) -> Moments:
+    need(features, 0, "pictures")
     return Moments.empty(features.shape[1]).observe(features)
 
 
@@ -99,14 +101,12 @@ def kernel_distance(features: Tensor, reference: Tensor) -> Score:
     (n, d) and (m, d); the longer set is cut to the shorter's length, and row i may be paired with row i (the same prompt).
     Zero on average, so sometimes negative, when both sets are alike. The error is the jackknife's, never too small on average.
     """
+    alike(features, reference, "features", 1)
     n = min(need(features, LEAST, "pictures"), need(reference, LEAST, "reference pictures"))
     x, y = features[:n].double(), reference[:n].double()
     h = _kernel(x, x) + _kernel(y, y) - (cross := _kernel(x, y)) - cross.T
-    rows = h.fill_diagonal_(0).sum(1)  # without the diagonal: that is what makes it unbiased
-    value = rows.sum() / (n * (n - 1))
-    without = (rows.sum() - 2 * rows) / ((n - 1) * (n - 2))  # the same with one pair left out
-    error = ((n - 1) / n * (without - without.mean()).square().sum()).sqrt()
-    return Score(float(value), float(error), "squared kernel distance", False, n)
+    value, error = over_pairs(h.fill_diagonal_(0).sum(1))  # without the diagonal: that is what makes it unbiased
+    return Score(value, error, "squared kernel distance", False, n)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from PIL import Image
+from diorama.types import Item as Item
 
 
 class Unreadable(Exception):
     """One item could not be read; the message says which and why. Counted, named and skipped, up to a limit."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One training example: a picture in straight (not premultiplied) RGBA, what is said of it, and where it came from."""
-
-    key: str
-    image: Image.Image  # mode RGBA
-    text: str = ""
-    label: str | None = None  # the class folder, the style, the label column
-    fields: Mapping[str, Any] = field(default_factory=dict)  # whatever else the data set says
 
 
 class Source(Protocol):

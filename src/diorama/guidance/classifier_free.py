@@ -1,4 +1,4 @@
-"""Classifier-free guidance: a denoiser in, a denoiser out."""
+"""Classifier-free guidance: a denoiser in, a denoiser out; and its twin for tokens."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diorama.networks.layers import broadcast
-from diorama.types import Condition, Denoiser, Prediction
-
-Scale = float | Tensor | Callable[[Tensor], Tensor]  # a number, one per sample (b,), or a function of sigma (b,)
+from diorama.guidance.scale import Scale, scale_at
+from diorama.types import MASK, Condition, Denoiser, Prediction, Predictor
 
 
 def classifier_free(denoiser: Denoiser, scale: Scale, negative: Condition | None = None) -> Denoiser:
@@ -21,20 +19,35 @@ def classifier_free(denoiser: Denoiser, scale: Scale, negative: Condition | None
     return denoiser if isinstance(scale, (int, float)) and scale == 1 else _ClassifierFree(denoiser, scale, negative)
 
 
+def classifier_free_logits(predictor: Predictor, scale: Scale, negative: Condition | None = None) -> Predictor:
+    """The same on logits; the level is the share of tokens still to come (Chang et al. 2023, Muse, sec. 2.7)."""
+    if isinstance(scale, (int, float)) and scale == 1:
+        return predictor
+
+    def guided(tokens: Tensor, condition: Condition) -> Tensor:
+        share = (tokens == MASK).flatten(1).float().mean(1)
+        asked, unasked = _both(predictor, (tokens,), condition, negative)
+        return unasked + scale_at(scale, share, asked) * (asked - unasked)
+
+    return guided
+
+
 class _ClassifierFree:
     def __init__(self, denoiser: Denoiser, scale: Scale, negative: Condition | None):
         self.denoiser, self.scale, self.negative = denoiser, scale, negative
         self.sigmas = denoiser.sigmas
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        other = condition.null() if self.negative is None else self.negative
-        both = Condition.cat([condition, other])
-        asked, unasked = self.denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
-        return unasked + self._scale(sigma, x) * (asked - unasked)
-
-    def _scale(self, sigma: Tensor, x: Tensor) -> float | Tensor:
-        scale = self.scale(sigma) if callable(self.scale) else self.scale
-        return broadcast(scale, x) if isinstance(scale, Tensor) else scale
+        asked, unasked = _both(self.denoiser, (x, sigma), condition, self.negative)
+        return unasked + scale_at(self.scale, sigma, x) * (asked - unasked)
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition) -> Prediction:
         return Prediction(self(x, sigma, condition))
+
+
+def _both(
+    model: Callable[..., Tensor], given: tuple[Tensor, ...], condition: Condition, negative: Condition | None
+) -> tuple[Tensor, ...]:
+    """What the model says where something is asked, and where nothing is: one call."""
+    both = Condition.cat([condition, condition.null() if negative is None else negative])
+    return model(*(torch.cat([part, part]) for part in given), both).chunk(2)

@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -26,6 +27,25 @@ def zeroed(layer: nn.Module) -> nn.Module:
 def broadcast(values: Tensor, x: Tensor) -> Tensor:
     """(b,) or anything that already broadcasts -> values with trailing unit axes, ready to multiply x (b, ...)."""
     return values.reshape(*values.shape, *[1] * (x.ndim - values.ndim))
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """(b, c, *spatial) -> (b, c * patch ** axes, *spatial / patch): neighbouring pixels become channels."""
+    for axis in range(2, x.ndim):
+        x = rearrange(x.movedim(axis, 2), "b c (n p) ... -> b (c p) n ...", p=patch).movedim(2, axis)
+    return x
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """The inverse of `fold`."""
+    for axis in reversed(range(2, x.ndim)):
+        x = rearrange(x.movedim(axis, 2), "b (c p) n ... -> b c (n p) ...", p=patch).movedim(2, axis)
+    return x
+
+
+def silent(n: int, width: int) -> nn.Embedding:
+    """n vectors that say nothing until learned; and a normal draw on the meta device would import half of torch's compiler."""
+    return nn.Embedding.from_pretrained(torch.zeros(n, width), freeze=False)
 
 
 class GroupNorm(nn.GroupNorm):

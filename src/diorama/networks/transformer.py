@@ -20,6 +20,7 @@ class TransformerConfig:
     pre_norm: bool = True  # ViT, GPT, CLIP, DiT; False is BERT and Vaswani et al. 2017
     causal: bool = False
     eps: float = 1e-5
+    context: int | None = None  # width of what may stand beside the tokens, a sentence for example
 
 
 class TransformerBlock(nn.Module):
@@ -30,15 +31,15 @@ class TransformerBlock(nn.Module):
         width, hidden = config.width, config.hidden or 4 * config.width
         self.pre_norm, self.causal = config.pre_norm, config.causal
         self.norm1 = nn.LayerNorm(width, eps=config.eps)
-        self.attention = Attention(width, config.heads)
+        self.attention = Attention(width, config.heads, config.context)
         self.norm2 = nn.LayerNorm(width, eps=config.eps)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         if self.pre_norm:
-            x = x + self.attention(self.norm1(x), mask=mask, causal=self.causal)
+            x = x + self.attention(self.norm1(x), context, mask, self.causal)
             return x + self.mlp(self.norm2(x))
-        x = self.norm1(x + self.attention(x, mask=mask, causal=self.causal))
+        x = self.norm1(x + self.attention(x, context, mask, self.causal))
         return self.norm2(x + self.mlp(x))
 
 
@@ -51,8 +52,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.eps) if config.pre_norm else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (b, n, d) -> (b, n, d); mask (b, n) bool, true where attention may look: at least one token of each row."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """x (b, n, d), context (b, m, config.context) -> (b, n, d).
+
+        mask, bool, true where attention may look: (b, m) over the context where there is one, else (b, n), at least one in each row.
+        """
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask, context)
         return self.norm(x)

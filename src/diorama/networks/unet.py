@@ -8,7 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from diorama.networks.attention import Attention
-from diorama.networks.layers import Downsample, GroupNorm, LevelEmbedding, ResidualBlock, Upsample, convolution, zeroed
+from diorama.networks.layers import (
+    Downsample,
+    GroupNorm,
+    LevelEmbedding,
+    ResidualBlock,
+    Upsample,
+    convolution,
+    fold,
+    silent,
+    unfold,
+    zeroed,
+)
 from diorama.parts import Part
 from diorama.types import Condition
 
@@ -27,6 +38,8 @@ class UNetConfig:
     embedding: int = 512  # width of what modulates every block
     dropout: float = 0.0
     axes: int = 2
+    levels: float = 1000.0  # scale of c_noise: what a flow's time, 0 to 1, asks for; a tenth does for the logarithm of EDM
+    patch: int = 1  # pixels along each axis that enter and leave as channels, where no layer need work at full size
 
 
 class AttentionBlock(nn.Module):
@@ -61,9 +74,9 @@ class ConditionEmbedding(nn.Module):
 
     def __init__(self, config: UNetConfig):
         super().__init__()
-        self.level = LevelEmbedding(config.embedding)
+        self.level = LevelEmbedding(config.embedding, scale=config.levels)
         self.text = nn.Linear(config.text_width, config.embedding) if config.text_width else None
-        self.label = _labels(config.labels + 1, config.embedding) if config.labels else None  # row 0 is NO_LABEL
+        self.label = silent(config.labels + 1, config.embedding) if config.labels else None  # row 0 is NO_LABEL
 
     def forward(self, c_noise: Tensor, condition: Condition) -> Tensor:
         embedding = self.level(c_noise)
@@ -75,15 +88,10 @@ class ConditionEmbedding(nn.Module):
         return embedding
 
 
-def _labels(n: int, width: int) -> nn.Embedding:
-    """Silent until learned; and a normal draw on the meta device would import half of torch's compiler."""
-    return nn.Embedding.from_pretrained(torch.zeros(n, width), freeze=False)
-
-
 class UNet(Part):
     """x (b, channels, *spatial), c_noise (b,), condition -> (b, channels, *spatial).
 
-    Every spatial size must divide by 2 ** (levels - 1). One level makes it a flat stack with long skips.
+    Every spatial size must divide by patch * 2 ** (levels - 1). One level makes it a flat stack with long skips.
     """
 
     Config = UNetConfig
@@ -93,11 +101,12 @@ class UNet(Part):
         self.config = config
         first, last = config.widths[0], config.widths[-1]
         self.condition = ConditionEmbedding(config)
-        self.inlet = convolution(config.axes, config.channels, first)
+        inside = config.channels * config.patch**config.axes
+        self.inlet = convolution(config.axes, inside, first)
         self.down, skips = self._down(config, first)
         self.middle = Block(config, last, last, True)
         self.up = self._up(config, last, skips)
-        self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), zeroed(convolution(config.axes, first, config.channels)))
+        self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), zeroed(convolution(config.axes, first, inside)))
 
     @staticmethod
     def _down(config: UNetConfig, width: int) -> tuple[nn.ModuleList, list[int]]:
@@ -130,7 +139,7 @@ class UNet(Part):
         text: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.config.text_width and condition.text is not None:
             text = (condition.text.tokens, condition.text.mask)
-        x = self.inlet(x)
+        x = self.inlet(fold(x, self.config.patch))
         skips = [x]
         for layer in self.down:
             x = layer(x, embedding, *text) if isinstance(layer, Block) else layer(x)
@@ -138,4 +147,4 @@ class UNet(Part):
         x = self.middle(x, embedding, *text)
         for layer in self.up:
             x = layer(torch.cat([x, skips.pop()], 1), embedding, *text) if isinstance(layer, Block) else layer(x)
-        return self.outlet(x)
+        return unfold(self.outlet(x), self.config.patch)

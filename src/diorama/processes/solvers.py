@@ -1,4 +1,4 @@
-"""Solvers of the probability-flow ODE dx/dsigma = (x - D(x; sigma)) / sigma, written on the denoiser alone.
+"""Solvers of the probability-flow ODE dx/dsigma = (x - D(x; sigma)) / sigma, and one that draws, written on the denoiser alone.
 
 Each is a function (denoiser, x, condition, levels, noise, on_step) -> x. `levels` falls from x's own level to 0;
 any list will do, a Karras grid or a flow's times. One step costs one call of D, Heun's two.
@@ -66,6 +66,23 @@ def dpmpp_2m(
                 ahead = (1 + half) * x0 - half * before[0]
             before = (x0, h)
         x = _toward(x, ahead, sigma, following)
+    return x
+
+
+def ancestral(
+    denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore
+) -> Tensor:
+    """DDPM's sampler (Ho et al. 2020, alg. 2, with the posterior's variance), DDIM's with eta = 1: each step draws fresh noise.
+
+    It goes down to sigma'^2 / sigma and up again by noise of variance sigma'^2 (sigma^2 - sigma'^2) / sigma^2.
+    """
+    for i, (sigma, following) in enumerate(_pairs(levels)):
+        x0 = denoiser(x, _batch(sigma, x), condition)
+        on_step(Step(i, len(levels) - 1, x0, sigma))
+        x = _toward(x, x0, sigma, following**2 / sigma)
+        if following > 0:
+            up = following * math.sqrt(1 - (following / sigma) ** 2)
+            x = x + up * noise.normal(*x.shape[1:]).to(x)
     return x
 
 

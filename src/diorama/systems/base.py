@@ -56,8 +56,13 @@ class System(nn.Module):
         )
 
     def encode(self, batch: Batch) -> Batch:
-        """The batch with what its frozen parts see in it, which is worth keeping. Nothing by default."""
+        """The batch with what its frozen parts see in it. Nothing by default."""
         return batch
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether what `encode` sees is all that training reads of an item, and so worth keeping."""
+        return False
 
     def look(self, batch: Batch, noise: Noise) -> Tensor:
         """Pictures (b, 4, h, w) that show a person how training goes, for these held-out items."""
@@ -97,7 +102,7 @@ class System(nn.Module):
             **about,
             "settings": settings,
             "parameters": {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in parts},
-            **{name: ["diorama", part.__name__] for name, part in parts.items()},
+            **{name: ["diorama", type(getattr(self, name)).__name__] for name in parts},
         }
         with atomic_folder(folder, replaces=INDEX) as new:
             write_json(new / INDEX, index)
@@ -114,8 +119,15 @@ class System(nn.Module):
         if unknown := set(settings) - {f.name for f in fields(cls)}:
             other = f"{folder / INDEX} does not describe a {cls.__name__} (unknown setting {min(unknown)})"
             raise UserError(f"{other}: fetch or make it again")
-        parts = {name: part.from_pretrained(folder / name) for name, part in cls.part_types().items()}
+        parts = {name: _kind(part, index.get(name)).from_pretrained(folder / name) for name, part in cls.part_types().items()}
         return cls(**parts, **settings).eval()
+
+
+def _kind(part: type[Part], written: Any) -> type[Part]:
+    """The class a part was written as: the field's own, or one of its kinds (a field may take any text tower)."""
+    name = written[-1] if isinstance(written, list) and written else part.__name__
+    kinds = [part, *part.__subclasses__()]
+    return next((kind for kind in kinds if kind.__name__ == name), part)
 
 
 def load_system(folder: str | Path) -> System:

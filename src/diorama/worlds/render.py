@@ -121,11 +121,11 @@ def corner(poses: Poses, wide: int) -> tuple[Tensor, Tensor]:
 def as_poses(things: Sequence[tuple[Thing, str]], size: int) -> Poses:
     """Things and the styles they are drawn in, as numbers."""
     numbers = [(t.x * size, t.y * size, t.radius * size, math.radians(t.angle), math.radians(t.grain)) for t, _ in things]
-    x, y, radius, angle, grain = torch.tensor(numbers).T
+    x, y, radius, angle, grain = torch.tensor(numbers).reshape(-1, 5).T
     words = [(KINDS.index(t.shape), TEXTURES.index(t.texture), STYLES.index(style)) for t, style in things]
-    kind, texture, style = torch.tensor(words).T
+    kind, texture, style = torch.tensor(words, dtype=torch.int64).reshape(-1, 3).T
     rgb = PALETTE[[-1 if t.subject is not None else COLOUR_NUMBER[t.colour] for t, _ in things]]
-    waves = torch.tensor([_waves(t.subject) for t, _ in things])
+    waves = torch.tensor([_waves(t.subject) for t, _ in things]).reshape(-1, 2, 4)
     return Poses(kind, x, y, radius, angle, grain, texture, style, rgb, waves)
 
 
@@ -170,8 +170,8 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tup
     """
     cos, sin = poses.grain.cos()[:, None, None], poses.grain.sin()[:, None, None]
     u, v = cos * x + sin * y, cos * y - sin * x
-    pattern = _pattern(poses, u, v, scale)
-    tint, shade = TINT * pattern, torch.ones_like(d)
+    lighter = pattern(poses.texture, u, v, scale)
+    tint, shade = TINT * lighter, torch.ones_like(d)
     rows = {name: (poses.style == i).nonzero()[:, 0] for i, name in enumerate(STYLES)}
     rim = ((d + torch.clamp(1.2 / scale, min=0.17)) * scale + 0.5).clamp(0, 1)  # 1 in a band inside the outline
     k = rows["outlined"]
@@ -180,7 +180,7 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tup
     k = rows["shaded"]
     shade[k] = (0.84 - 0.3 * (0.6 * x[k] + 0.8 * y[k])).clamp(0.5, 1)  # light from the upper left
     k = rows["sketch"]
-    tint[k] = 0.68 * (1 - torch.maximum(rim[k], 0.8 * pattern[k]))
+    tint[k] = 0.68 * (1 - torch.maximum(rim[k], 0.8 * lighter[k]))
     k = (poses.kind == KINDS.index(SUBJECT)).nonzero()[:, 0]
     tint[k] = torch.maximum(0.9 * rim[k], 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float())
     return tint, shade
@@ -189,11 +189,11 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tup
 TINT = 0.58  # of the lighter half of a texture
 
 
-def _pattern(poses: Poses, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
-    """1 on the lighter half of each thing's texture, 0 on the rest, smooth over about a pixel."""
+def pattern(texture: Tensor, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
+    """1 on the lighter half of textures (m,) at u, v (m, *), 0 on the rest, smooth over about a pixel; `scale` is pixels a radius."""
     out = torch.zeros_like(u)
     for name, wave in WAVES.items():
-        k = (poses.texture == TEXTURES.index(name)).nonzero()[:, 0]
+        k = (texture == TEXTURES.index(name)).nonzero()[:, 0]
         if len(k):
             sharp = (scale[k] * PERIOD / math.pi / 2).clamp(min=1)
             out[k] = (0.5 + sharp * wave(u[k] * TURN, v[k] * TURN)).clamp(0, 1)

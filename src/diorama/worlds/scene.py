@@ -33,6 +33,7 @@ SIZES = {"small": (0.115, 0.125), "medium": (0.152, 0.165), "large": (0.198, 0.2
 TEXTURES = ("plain", "striped", "dotted", "checked")
 STYLES = ("flat", "outlined", "shaded", "pixel", "sketch")
 GROUNDS = ("plain", "gradient", "noise", "striped", "clear")
+MATERIALS = ("matte", "glossy", "metal")  # of the solids in the 3D mode
 TONES = {"white": (0.96, 0.96, 0.96), "grey": (0.66, 0.66, 0.67), "black": (0.13, 0.13, 0.14), "cream": (0.96, 0.92, 0.85)}
 
 GAP = 0.075  # between two things that do not touch: 2.4 px at 32, so that one colour never runs into itself
@@ -56,6 +57,7 @@ class Thing:
     depth: float
     grain: float = 0.0  # degrees, clockwise, of the texture by itself: a thing that turns turns both
     subject: int | None = None  # a unique object's number; no caption names it
+    material: str = "matte"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,7 @@ class Scene:
     ground: Ground
     style: str
     behind: tuple[tuple[int, int], ...] = ()
+    light: tuple[float, float] = (-40.0, 50.0)  # degrees around and above the scene, as a camera's azimuth and elevation
 
     @property
     def named(self) -> tuple[Thing, ...]:
@@ -116,6 +119,7 @@ class Rules:
     styles: tuple[str, ...] = STYLES
     grounds: tuple[str, ...] = GROUNDS
     tones: tuple[str, ...] = tuple(TONES)
+    materials: tuple[str, ...] = MATERIALS
     least: int = 1  # things in a scene
     most: int = 4
     overlap: float = 0.35  # how often one thing is partly behind another, where there are two
@@ -148,6 +152,7 @@ _KNOWN = {
     "styles": STYLES,
     "grounds": GROUNDS,
     "tones": tuple(TONES),
+    "materials": MATERIALS,
 }
 
 
@@ -181,7 +186,10 @@ def scene(seed: int, index: int, rules: Rules = ANY) -> Scene:
         k = int(rng.random() * n)
         things[k] = replace(things[k], shape=SUBJECT, texture="plain", subject=int(rng.random() * 2**31))
     placed, behind = _place(things, rng.random() < rules.overlap, rng)
-    return Scene(seed=seed, index=index, things=tuple(placed), ground=ground, style=style, behind=behind)
+    solid = random.Random(mix(seed, index, 3))  # the 3D mode has a stream of its own: flat pictures do not know of it
+    light = (solid.random() * 360, 35 + 30 * solid.random())
+    made = tuple(replace(thing, material=_pick(rules.materials, solid)) for thing in placed)
+    return Scene(seed=seed, index=index, things=made, ground=ground, style=style, behind=behind, light=light)
 
 
 def _pick(options: Sequence[Any], rng: random.Random) -> Any:
@@ -290,4 +298,5 @@ def as_plain(scene: Scene) -> dict[str, Any]:
         "ground": ground,
         "things": things,
         "behind": [list(pair) for pair in scene.behind],
+        "light": list(scene.light),
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diorama import cards
-from diorama.codecs.conv import ConvCodec, ConvCodecConfig, kl, reconstruction
+from diorama.codecs.conv import PRESETS, ConvCodec, kl, reconstruction
 from diorama.systems.base import System, TakePart
 from diorama.types import Batch, Noise
 
@@ -29,7 +29,8 @@ class Autoencoder(System):
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Autoencoder:
-        system = cls(ConvCodec(ConvCodecConfig()))
+        cls.card.check_preset(preset)
+        system = cls(ConvCodec(PRESETS[preset]))
         system.codec.check_size(size)
         return system
 

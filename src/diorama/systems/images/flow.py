@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diorama import cards
 from diorama.codecs.conv import ConvCodec
-from diorama.conditions.text import SentenceEncoder
+from diorama.conditions.caption import CaptionEncoder
+from diorama.conditions.text import SentenceEncoder, TextTower
 from diorama.errors import UserError
 from diorama.guidance.classifier_free import classifier_free
 from diorama.networks.unet import UNet, UNetConfig
@@ -24,7 +25,7 @@ from diorama.systems.base import System, TakePart
 from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, TextEmbedding, ignore
 
 PRESETS = {
-    "nano": UNetConfig(channels=16, widths=(96,), depth=1, attention=(True,), text_width=384, embedding=192),
+    "nano": UNetConfig(channels=16, widths=(128,), depth=1, attention=(True,), text_width=128, embedding=192),
     "mini": UNetConfig(channels=16, widths=(192,), depth=2, attention=(True,), text_width=384, embedding=256),
     "base": UNetConfig(channels=16, widths=(384,), depth=4, attention=(True,), heads=6, text_width=384, embedding=512),
 }
@@ -35,24 +36,23 @@ class Flow(System):
     """Sentences and styles to RGBA pictures (Esser et al. 2024 on the latents of Rombach et al. 2022)."""
 
     codec: ConvCodec
-    text: SentenceEncoder
+    text: TextTower
     network: UNet
     styles: tuple[str, ...] = ()
     size: int = 128  # pixels along a side
 
     card: ClassVar[cards.Card] = cards.FLOW
     process: ClassVar[Diffusion] = Diffusion()
-    dropped: ClassVar[dict[str, float]] = {"text": 0.1, "label": 0.2}
+    dropped: ClassVar[dict[str, float]] = {"text+label": 0.1, "label": 0.1}  # nothing asked, and words without a style
 
     def __post_init__(self) -> None:
-        for frozen in (self.codec, self.text):
-            frozen.requires_grad_(False).eval()
+        self.codec.requires_grad_(False).eval()
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Flow:
         if preset not in PRESETS:
             raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
-        codec, text = part("codec", ConvCodec), part("text", SentenceEncoder)
+        codec, text = part("codec", ConvCodec), part("text", CaptionEncoder if preset == "nano" else SentenceEncoder)
         codec.check_size(size)
         config = replace(PRESETS[preset], channels=codec.config.latent, text_width=text.config.width, labels=len(labels))
         return cls(codec, text, UNet(config), tuple(labels), size)
@@ -62,10 +62,14 @@ class Flow(System):
         return NetworkDenoiser(self.network, self.process.scaling)
 
     def encode(self, batch: Batch) -> Batch:
-        """The batch with what never changes while training: its latents and its sentences."""
+        """The batch with what never changes while training: its latents and, where the text tower is frozen, its sentences."""
         latent = self.codec.encode(batch.image.to(self.device)) if batch.latent is None else batch.latent
-        embedding = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
+        embedding = self.text(list(batch.text)) if batch.embedding is None and self.text.frozen else batch.embedding
         return replace(batch, latent=latent, embedding=embedding)
+
+    @property
+    def cacheable(self) -> bool:
+        return self.text.frozen
 
     def look(self, batch: Batch, noise: Noise) -> Tensor:
         labels = [NO_LABEL] * len(batch) if batch.label is None else batch.label.tolist()
@@ -75,7 +79,8 @@ class Flow(System):
         with torch.no_grad():
             batch = self.encode(batch)
         assert batch.latent is not None
-        condition = Condition(text=batch.embedding, label=batch.label).to(self.device).drop(self.dropped, noise)
+        text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
+        condition = Condition(text=text, label=batch.label if self.styles else None).to(self.device).drop(self.dropped, noise)
         return self.process.loss(self.denoiser, batch.latent.to(self.device).float(), condition, noise)
 
     @torch.no_grad()

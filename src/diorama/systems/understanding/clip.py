@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diorama import cards
-from diorama.conditions.text import SentenceEncoder
+from diorama.conditions.caption import CaptionEncoder
+from diorama.conditions.text import SentenceEncoder, TextTower
 from diorama.critics.contrastive import info_nce, same
 from diorama.data.augment import augment, soften
 from diorama.errors import UserError
@@ -19,27 +20,27 @@ from diorama.networks.towers import Heads, HeadsConfig, ImageTower, StyleConfig,
 from diorama.systems.base import System, TakePart
 from diorama.types import NO_LABEL, Batch, Noise, TextEmbedding
 
+PRESETS = {"nano": TowerConfig(patch=2, widths=(32, 64, 128), dropout=0.0), "mini": TowerConfig()}
+
 
 @dataclass(eq=False)
 class Clip(System):
     """Pictures and sentences to unit vectors of one space (Radford et al. 2021), and a picture's style beside.
 
-    The sentence tower is a frozen pretrained one with a small network on top: a few thousand captions teach no English.
+    The sentence tower is a frozen pretrained one with a small network on top (a few thousand captions teach no English), or, in the
+    `nano` preset, one that learns its words with the rest.
     """
 
     image: ImageTower
-    text: SentenceEncoder
+    text: TextTower
     heads: Heads
     style: StyleTower
     styles: tuple[str, ...] = ()
 
     card: ClassVar[cards.Card] = cards.CLIP
 
-    def __post_init__(self) -> None:
-        self.text.requires_grad_(False).eval()
-
     @classmethod
-    def build(cls, text: SentenceEncoder, styles: Sequence[str], tower: TowerConfig | None = None) -> Clip:
+    def build(cls, text: TextTower, styles: Sequence[str], tower: TowerConfig | None = None) -> Clip:
         """A new, untrained system around a trained sentence encoder."""
         image = ImageTower(tower or TowerConfig())
         heads = Heads(HeadsConfig(image_width=image.width, text_width=text.config.width))
@@ -47,7 +48,10 @@ class Clip(System):
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Clip:
-        return cls.build(part("text", SentenceEncoder), labels, TowerConfig(size=size))
+        if preset not in PRESETS:
+            raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
+        text = part("text", CaptionEncoder if preset == "nano" else SentenceEncoder)
+        return cls.build(text, labels, replace(PRESETS[preset], size=size))
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -57,10 +61,14 @@ class Clip(System):
         return batch.image[best.cpu()]
 
     def encode(self, batch: Batch) -> Batch:
-        """The batch with what never changes while training: its pictures at the tower's size and its sentences."""
+        """The batch with what never changes while training: its pictures at the tower's size and, from a frozen tower, its sentences."""
         latent = self.fit(batch.image) if batch.latent is None else batch.latent
-        embedding = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
+        embedding = self.text(list(batch.text)) if batch.embedding is None and self.text.frozen else batch.embedding
         return replace(batch, latent=latent, embedding=embedding)
+
+    @property
+    def cacheable(self) -> bool:
+        return self.text.frozen
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         terms = self.terms(batch, noise)
@@ -71,12 +79,12 @@ class Clip(System):
         with torch.no_grad():
             batch = self.encode(batch)
         assert batch.latent is not None
-        assert batch.embedding is not None
         image = batch.latent.to(self.device).float()
-        embedding = TextEmbedding(*(part.to(self.device) for part in batch.embedding))
+        text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
+        embedding = TextEmbedding(*(part.to(self.device) for part in text))
         moved, softened = (augment(image, noise), soften(image, noise)) if self.training else (image, image)
         similarity = self.heads.picture(self.image(moved)) @ self.heads.text(embedding).T
-        contrast = info_nce(self.heads.scale * similarity, same(embedding.pooled))
+        contrast = info_nce(self.heads.scale * similarity, same(embedding.pooled.detach()))
         return {"contrast": contrast, "style": self._style_loss(softened, batch.label)}
 
     def _style_loss(self, image: Tensor, label: Tensor | None) -> Tensor:

@@ -1,0 +1,154 @@
+"""What the foundation models are and how each is trained, as plain data. Imports nothing heavy.
+
+All are trained on the miniature world, whose pictures are made as they are needed; a twelfth of its (colour, shape) pairs is
+never shown to any of them, so that whatever stands on them can be asked for something new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from diorama.assets import asset
+from diorama.errors import UserError
+from diorama.models import INDEX, made
+from diorama.training.plan import Plan
+
+HELD_OUT = 1 / 12  # of the (colour, shape) pairs: five of 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foundation:
+    """One model: the system it is, what it looks at, and the plan of its training."""
+
+    name: str
+    system: str
+    summary: str
+    plan: Plan
+    preset: str = "nano"
+    size: int = 32  # pixels along a side
+    rules: Mapping[str, Any] = field(default_factory=dict)  # of `worlds.scene.Rules`
+    label: str = "style"
+    form: str | None = None  # of the captions
+    base: str = ""  # the foundation model whose parts it stands on
+    storage: str = "int8"
+
+
+def _plan(steps: int, batch: int = 64, lr: float = 1e-3, **more: Any) -> Plan:
+    return Plan(
+        **{"steps": steps, "batch": batch, "lr": lr, "warmup": 100, "decay": 0.4, "ema": 0.998, "sample_every": 500} | more
+    )
+
+
+SIMPLE = {"most": 2, "styles": ("flat",), "textures": ("plain",), "grounds": ("plain", "gradient"), "subjects": 0.0}
+SINGLE = {**SIMPLE, "most": 1}
+
+_ALL = (
+    *(
+        Foundation(
+            name=f"world-codec-f{f}",
+            system="autoencoder",
+            preset=f"f{f}",
+            size=size,
+            plan=_plan(steps, 32),
+            storage="bfloat16",
+            summary=f"pictures to latents {f} times smaller along each side, and back",
+        )
+        for f, size, steps in ((2, 64, 1000), (4, 64, 1200), (8, 64, 1200), (16, 64, 1200))
+    ),
+    Foundation(
+        name="world-vq",
+        system="vq",
+        preset="mini",
+        plan=_plan(1500),
+        storage="bfloat16",
+        summary="pictures of 32 px to 8 x 8 tokens of a codebook, and back",
+    ),
+    Foundation(
+        name="world-clip",
+        system="clip",
+        rules={"most": 2},
+        plan=_plan(1600, 96, decay=0.5),
+        summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
+    ),
+    Foundation(
+        name="world-scorer",
+        system="clip",
+        rules={"most": 2},
+        plan=_plan(1600, 96, decay=0.5, seed=1),
+        summary="a second CLIP, another seed and other pictures: it only scores",
+    ),
+    Foundation(
+        name="world-flow",
+        system="flow",
+        size=64,
+        rules=SIMPLE,
+        form="short",
+        base="world-codec-f8",
+        plan=_plan(3000, ema=0.999),
+        summary="captions to pictures of 64 px: one or two plain things, by a rectified flow in latents",
+    ),
+    Foundation(
+        name="world-classes",
+        system="guided-diffusion",
+        rules=SINGLE,
+        label="shape",
+        plan=_plan(2400, ema=0.999),
+        storage="bfloat16",
+        summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
+    ),
+    Foundation(
+        name="world-noisy",
+        system="classifier",
+        preset="noisy",
+        rules=SINGLE,
+        label="shape",
+        plan=_plan(1500),
+        summary="which of eight shapes a noisy picture shows, at any level of noise: for classifier guidance",
+    ),
+    Foundation(
+        name="world-tokens",
+        system="masked-tokens",
+        preset="mini",
+        rules=SIMPLE,
+        form="short",
+        base="world-vq",
+        plan=_plan(2500),
+        summary="captions to pictures of 32 px, by filling in tokens a few at a time",
+    ),
+    Foundation(
+        name="world-features",
+        system="classifier",
+        preset="mini",
+        label="kind",
+        rules={"most": 1, "subjects": 0.0},
+        plan=_plan(2000),
+        summary="what one thing is, in any style, and the features that distances between sets of pictures are taken in",
+    ),
+    Foundation(
+        name="world-vit",
+        system="mae",
+        preset="mini",
+        plan=_plan(2500),
+        summary="a transformer that saw a quarter of each picture and learned the rest: dense features without labels",
+    ),
+)
+
+FOUNDATIONS = {foundation.name: foundation for foundation in _ALL}
+
+
+def find(name: str) -> Foundation:
+    """The foundation model of this name; UserError with the nearest names where there is none."""
+    if name not in FOUNDATIONS:
+        near = get_close_matches(name, FOUNDATIONS, 2, 0.5) or list(FOUNDATIONS)
+        raise UserError(f"foundation {name!r} is not known: use {' or '.join(near)}; `diorama foundations` lists all")
+    return FOUNDATIONS[name]
+
+
+def folder_of(name: str) -> Path | None:
+    """Where the model is now: the package's own, the cache's, or nowhere."""
+    places = (asset(find(name).name), made() / name)
+    return next((place for place in places if (place / INDEX).is_file()), None)

@@ -1,0 +1,14 @@
+"""The worlds that foundation models know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diorama.foundations.registry import Foundation
+from diorama.worlds.scene import Rules
+from diorama.worlds.source import ENDLESS, World
+
+
+def world_of(what: Foundation, seed: int, **rules: Any) -> World:
+    """The endless world of this seed as the model knows it: its size, captions and labels; nothing held out but by `rules`."""
+    return World(seed, ENDLESS, what.size, Rules(**{**what.rules, **rules}), what.form, what.label)

@@ -1,0 +1,55 @@
+"""A convolutional network that names what it sees, for any number of spatial axes and at any noise level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diorama.networks.layers import Downsample, GroupNorm, LevelEmbedding, ResidualBlock, convolution, fold
+from diorama.parts import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Shape of the network: the way down of a U-Net, one level per width."""
+
+    channels: int = 3
+    labels: int = 5
+    patch: int = 2  # pixels along each axis that enter as channels
+    widths: tuple[int, ...] = (32, 64, 128)
+    depth: int = 1  # residual blocks per level
+    embedding: int = 0  # width of the noise level's embedding; 0 where it only ever sees clean data
+    dropout: float = 0.1
+    axes: int = 2
+
+
+class ClassifierNetwork(Part):
+    """x (b, channels, *spatial), c_noise (b,) -> logits (b, labels), from features (b, d) averaged over all places."""
+
+    Config = ClassifierConfig
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config, widths = config, config.widths
+        self.level = LevelEmbedding(config.embedding) if config.embedding else None
+        self.inlet = convolution(config.axes, config.channels * config.patch**config.axes, widths[0])
+        self.layers = nn.ModuleList()
+        for level, width in enumerate(widths):
+            if level:
+                self.layers.append(Downsample(config.axes, widths[level - 1], width))
+            self.layers += [ResidualBlock(config.axes, width, width, config.embedding or None) for _ in range(config.depth)]
+        self.norm = GroupNorm(widths[-1])
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(widths[-1], config.labels))
+
+    def features(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:
+        """(b, widths[-1]); `c_noise` is read where the network knows of noise."""
+        embedding = None if self.level is None or c_noise is None else self.level(c_noise)
+        x = self.inlet(fold(x, self.config.patch))
+        for layer in self.layers:
+            x = layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
+        return F.silu(self.norm(x)).flatten(2).mean(-1)
+
+    def forward(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:
+        return self.head(self.features(x, c_noise))

@@ -1,0 +1,1 @@
+"""What is seen from anywhere: cameras, and later what they look at."""

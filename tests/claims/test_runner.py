@@ -1,0 +1,176 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import toys
+
+from diorama.claims import runner, sources
+from diorama.claims.runner import Meter, OverBudget, verify
+
+
+@pytest.fixture(autouse=True)
+def ran():
+    toys.RAN.clear()
+    return toys.RAN
+
+
+def test_a_claim_becomes_a_row(tmp_path):
+    row = verify(toys.CLAIM, store=tmp_path)
+    assert (row.slug, row.verdict, row.seeds, row.note) == ("toy", "holds", 3, "")
+    assert row.tflop == pytest.approx(3 * toys.MFLOP * 1e-6)
+    assert [part.verdict for part in row.parts] == ["holds", "holds"]
+
+
+def test_what_was_interrupted_goes_on_and_nothing_runs_twice(tmp_path, ran):
+    def interrupted(step):
+        if step.index == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(toys.CLAIM, 4, store=tmp_path, on_step=interrupted)
+    row = verify(toys.CLAIM, 4, store=tmp_path)
+    assert ran == [0, 1, 2, 3]
+    ran.clear()
+    assert verify(toys.CLAIM, 4, store=tmp_path) == row
+    assert ran == []
+    assert replace(row, date="", minutes=0) == replace(verify(toys.CLAIM, 4), date="", minutes=0)  # as if never interrupted
+
+
+def test_a_seed_draws_the_same_whatever_ran_before(tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    verify(toys.CLAIM, 3, store=tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    for file in (tmp_path / "toy").glob("*-[01].json"):
+        file.unlink()
+    torch.rand(7)
+    assert verify(toys.CLAIM, 3, store=tmp_path).parts == verify(toys.CLAIM, 3).parts
+
+
+def test_a_changed_source_runs_again(tmp_path, ran, monkeypatch):
+    verify(toys.CLAIM, store=tmp_path)
+    monkeypatch.setattr(runner, "source_hash", lambda claim: "f" * 64)
+    assert verify(toys.CLAIM, store=tmp_path).source == "f" * 64
+    assert ran == [0, 1, 2, 0, 1, 2]
+
+
+def test_exchanged_pieces_are_never_kept(tmp_path, ran):
+    broken = replace(toys.CLAIM, effect=lambda seed: -1.0)
+    assert verify(broken, store=tmp_path).verdict == "fails"
+    assert list(tmp_path.iterdir()) == []
+    assert verify(toys.CLAIM, store=tmp_path).verdict == "holds"
+
+
+def test_a_seed_over_budget_stops_and_is_not_tried_again_with_as_little(tmp_path, ran):
+    row = verify(toys.CLAIM, budget=3e-6, store=tmp_path)
+    assert (row.verdict, row.seeds, ran) == ("undecided", 1, [0, 1])
+    assert row.note == "stopped in seed 1: more than 3e-06 TFLOP, use a larger --budget"
+    assert verify(toys.CLAIM, budget=3e-6, store=tmp_path) == row
+    assert ran == [0, 1]
+    assert verify(toys.CLAIM, budget=7e-6, store=tmp_path).verdict == "holds"
+    assert ran == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_an_error_in_one_line(tmp_path, bad):
+    claim = replace(toys.CLAIM, effect=lambda seed: bad if seed == 1 else 1.0)
+    with pytest.raises(FloatingPointError, match=f"toy, part A, seed 1: the effect is {bad}, not a number"):
+        verify(claim, store=tmp_path)
+
+
+def test_a_part_that_was_forgotten_is_our_own_mistake(monkeypatch):
+    monkeypatch.setattr(toys.Toy, "run", lambda self, seed: {})
+    with pytest.raises(AssertionError, match="toy left out \\['A', 'B'\\]"):
+        verify(toys.CLAIM)
+
+
+def test_steps_are_told():
+    seen = []
+    verify(toys.CLAIM, 2, on_step=lambda step: seen.append((step.index, step.n)))
+    assert seen == [(0, 2), (1, 2)]
+
+
+# --- the meter ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_flops_are_those_of_convolutions_and_products(mode):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 5))
+    with Meter(1.0) as meter, mode():
+        y = network(torch.ones(2, 3, 8, 8))
+        if torch.is_grad_enabled():
+            y.sum().backward()
+    convolution, product = 2 * (2 * 8 * 36 * 27), 2 * (2 * 8 * 36 * 5)
+    backward = convolution + 2 * product if mode is torch.enable_grad else 0  # no gradient of the picture itself
+    assert round(meter.tflop * 1e12) == convolution + product + backward
+
+
+def test_attention_on_a_processor_is_counted():
+    q, k = torch.rand(2, 4, 10, 8, requires_grad=True), torch.rand(2, 4, 6, 8, requires_grad=True)
+    with Meter(1.0) as meter:
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, k)
+        forward = meter.tflop * 1e12
+        y.sum().backward()
+    assert round(forward) == 2 * (2 * 2 * 4 * 10 * 6 * 8)  # two products of 10 x 6 x 8 for 8 heads
+    assert round(meter.tflop * 1e12 - forward) == 5 * (2 * 2 * 4 * 10 * 6 * 8)  # five backward
+
+
+def test_the_limit_stops_within_the_operation_that_passes_it():
+    x = torch.ones(100, 100)
+    with Meter(3e-6) as meter:
+        x @ x
+        with pytest.raises(OverBudget):
+            x @ x
+    assert meter.tflop == pytest.approx(4e-6)
+
+
+# --- what a number depends on ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A house of four modules: a imports b, b imports c inside a function, d only for its type checker."""
+    rooms = {
+        "a": "from diorama.room import b",
+        "room/b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from diorama import d\ndef f():\n    import diorama.c",
+        "c": "import torch\nfrom diorama.a import nothing",
+        "d": "",
+        "room/__init__": "",
+    }
+    for name, text in rooms.items():
+        path = tmp_path / "diorama" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(sources, "HOUSE", tmp_path)
+    return tmp_path / "diorama"
+
+
+def test_imports_are_followed_however_far_down(house):
+    assert [path.name for path in sources.sources([house / "a.py"])] == ["a.py", "c.py", "__init__.py", "b.py"]
+
+
+def test_the_hash_is_that_of_every_file_behind_the_claim(house, monkeypatch):
+    monkeypatch.setattr(toys, "__file__", str(house / "a.py"))
+    first = sources.source_hash(toys.CLAIM)
+    (house / "d.py").write_text("x = 1")
+    assert sources.source_hash(toys.CLAIM) == first
+    (house / "c.py").write_text("x = 1")
+    assert sources.source_hash(toys.CLAIM) != first
+
+
+def test_other_weights_are_another_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "folder_of", lambda name: tmp_path)
+    monkeypatch.setattr(toys.Toy, "assets", ("world-flow",))
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    first = sources.source_hash(toys.CLAIM)
+    (tmp_path / "model.safetensors").write_bytes(b"2")
+    assert sources.source_hash(toys.CLAIM) != first
+
+
+def test_a_claim_of_the_house_depends_on_its_parts_and_not_on_the_harness():
+    from diorama.claims.samplers import CLAIM
+
+    names = {path.stem for path in sources.sources([sources.HOUSE / "diorama" / "claims" / "samplers.py"])}
+    assert {"samplers", "claim", "solvers", "levels", "frechet", "types"} <= names
+    assert not {"runner", "verdict", "scoreboard", "cli"} & names
+    assert len(sources.source_hash(CLAIM)) == 64

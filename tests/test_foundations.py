@@ -1,0 +1,100 @@
+"""The registry, and one model all the way from its plan to its folder."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diorama import cards
+from diorama.apps.cli import main
+from diorama.errors import UserError
+from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
+from diorama.foundations.registry import HELD_OUT
+from diorama.foundations.world import world_of
+from diorama.models import locate
+from diorama.training.plan import Plan
+from diorama.worlds.scene import Rules
+from diorama.worlds.source import unseen
+
+QUICK = Plan(steps=2, batch=4, sample_every=10, warmup=1, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A user's cache that is empty, and a package without models."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "asset", lambda name: tmp_path / "package" / name)
+    return tmp_path / "cache" / "diorama" / "foundations"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A codec after two steps, measured on a handful of pictures."""
+    what = replace(find("world-codec-f8"), size=32, plan=QUICK)
+    monkeypatch.setitem(FOUNDATIONS, what.name, what)
+    monkeypatch.setattr(measures, "CHUNK", 8)
+    monkeypatch.setattr(measures, "MEASURES", {"autoencoder": lambda what, system: measures.reconstruction(what, system, 16)})
+    return what
+
+
+@pytest.mark.parametrize("what", FOUNDATIONS.values(), ids=lambda what: what.name)
+def test_every_model_has_a_system_a_preset_and_a_world(what):
+    card = cards.find(what.system)
+    card.check_preset(what.preset)
+    batch = world_of(what, 5).batch(0, 2)
+    assert batch.image.shape == (2, 4, what.size, what.size)
+    if what.base:
+        assert find(what.base).storage
+        assert list(FOUNDATIONS).index(what.base) < list(FOUNDATIONS).index(what.name)
+
+
+def test_nobody_is_shown_what_is_held_out():
+    held = {unseen(Rules(**what.rules), HELD_OUT) for what in FOUNDATIONS.values()}
+    assert len(held) == 1  # the same pairs for all
+    for what in FOUNDATIONS.values():
+        source = make.data_of(what).open(what.plan.seed)
+        things = [thing for i in range(200) for thing in source.scene(i).named]
+        assert not {(t.colour, t.shape) for t in things} & set(*held)
+
+
+def test_what_is_not_here_is_trained_once_into_the_cache(cache, quick):
+    assert folder_of(quick.name) is None
+    said = []
+    system = make.ready(quick.name, say=said.append)
+    folder = folder_of(quick.name)
+    assert folder == cache / quick.name
+    assert any("is not here yet" in line for line in said)
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["measured"]["PSNR"]["unit"] == "dB"
+    assert index["size"] == 32
+    assert f"diorama foundations {quick.name}" in (folder / "README.md").read_text()
+    assert locate(quick.name) == folder
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = foundation(quick.name)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert all(torch.equal(a, b) for a, b in zip(system.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_the_verb_lists_and_trains(cache, quick, capsys):
+    assert main(["foundations"]) == 0
+    assert "world-codec-f8" in capsys.readouterr().out
+    assert main(["foundations", quick.name]) == 0
+    assert capsys.readouterr().out.strip().endswith(str(cache / quick.name))
+    assert main(["foundations", "--json"]) == 0
+    row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == quick.name)
+    assert (row["where"], row["parameters"] > 0, "PSNR" in row["measured"]) == ("trained here", True, True)
+
+
+def test_an_unknown_name_is_told_with_its_neighbours(capsys):
+    assert main(["foundations", "world-clop"]) == 2
+    assert "world-clip" in capsys.readouterr().err
+    with pytest.raises(UserError, match="diorama foundations"):
+        find("nothing like it")
+
+
+def test_the_list_needs_no_torch():
+    code = "import sys; from diorama.apps.cli import main; main(['foundations']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
