@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diorama.errors import UserError
-from diorama.files import atomic_file, atomic_folder, read_json, sha256, write_json
+from diorama.files import atomic_file, atomic_folder, read_json, sha256, tidy, write_json
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -81,6 +81,38 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, atomic):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_told_of_the_name_that_was_asked_for(tmp_path, monkeypatch):
+    def full(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError) as caught, atomic_folder(tmp_path / "model") as new:
+        write_json(new / "config.json", {})
+    where = tmp_path / "model" / "config.json"
+    assert str(caught.value) == f"cannot write {where} (no space left on device): free some space or write elsewhere"
+
+
+def test_a_failure_without_advice_names_the_file_too(tmp_path):
+    with pytest.raises(OSError, match="a.png") as caught, atomic_file(tmp_path / "a.png") as new:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(new))
+    assert caught.value.filename == str(tmp_path / "a.png")
+
+
+def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f".model.tmp-{ended.pid}-0").mkdir()
+    (tmp_path / f".model.tmp-{ended.pid}-0" / "half").touch()
+    (tmp_path / f".model.old-{ended.pid}-1").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / f".lost.old-{ended.pid}-2.json").touch()
+    for name in (f".cache.tmp-{ended.pid}-3.safetensors", f".cache.tmp-{os.getpid()}-0.safetensors", ".hidden", ".a.tmp-b-c"):
+        (tmp_path / name).touch()
+    tidy(tmp_path)
+    kept = {".a.tmp-b-c", f".cache.tmp-{os.getpid()}-0.safetensors", ".hidden", "lost.json", "model"}
+    assert set(os.listdir(tmp_path)) == kept  # killed between two renames, the old file has its name again
 
 
 def test_an_error_of_another_file_passes_as_it_is(tmp_path):

@@ -23,7 +23,7 @@ class Run:
     def __init__(self, data, base, out):
         self.data, self.base, self.out, self.said, self.encoded, self.steps = Data(path=data, size=16), base, out, [], [], []
 
-    def __call__(self, plan=PLAN, slug="flow", preset="nano", **changes):
+    def __call__(self, plan=PLAN, slug="flow", preset="mini", **changes):
         told = {"on_step": self.steps.append, "on_encode": self.encoded.append, "say": self.said.append}
         return train(slug, replace(self.data, **changes), self.out, plan, preset=preset, base=self.base, **told)
 
@@ -108,7 +108,7 @@ def test_cached_or_not_the_steps_are_the_same(done, run):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"preset": "mini"}, "was started with preset 'nano', not 'mini': use that to resume, or another --out"),
+        ({"preset": "nano"}, "was started with preset 'mini', not 'nano': use that to resume, or another --out"),
         ({"size": 32}, "started with size 16, not 32"),
         ({"plan": replace(PLAN, seed=1)}, "started with seed 0, not 1"),
         ({"slug": "autoencoder", "preset": "mini"}, "started with system 'flow', not 'autoencoder'"),

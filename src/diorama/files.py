@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ ADVICE = {
 }
 
 _serial = itertools.count()  # two threads of one process may write the same name
+LEFT = re.compile(r"\.(?P<stem>.+)\.(?P<kind>tmp|old)-(?P<process>\d+)-\d+(?P<suffix>\.[^.]*)?")  # the names of `_beside`
 
 
 @contextmanager
@@ -97,6 +99,21 @@ def append(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def tidy(folder: Path) -> None:
+    """Remove what processes that were killed left half written in this folder; what a living one writes stays."""
+    for path in folder.glob(".*"):
+        left = LEFT.fullmatch(path.name)
+        if left is None or _lives(int(left["process"])):
+            continue
+        target = path.with_name(left["stem"] + (left["suffix"] or ""))
+        if left["kind"] == "old" and not target.exists():  # killed between the two renames of `_swap`
+            path.rename(target)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def user_cache(name: str) -> Path:
     """Where things are kept between runs that can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diorama" / name
@@ -123,10 +140,23 @@ def _target(path: str | Path) -> Path:
 
 
 def _beside(target: Path, kind: str) -> Path:
-    """A hidden name in the same folder, so that a rename never crosses disks; what an earlier crash left there goes."""
+    """A hidden name in the same folder, so that a rename never crosses disks; what is there under it goes."""
     path = target.with_name(f".{target.stem[:200]}.{kind}-{os.getpid()}-{next(_serial)}{target.suffix}")
     shutil.rmtree(path, ignore_errors=True)
     return path
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process on this machine; where that cannot be asked it is taken to live."""
+    if os.name != "posix":  # elsewhere asking ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _check_replaceable(path: str | Path, target: Path, replaces: str | None) -> None:
@@ -157,12 +187,17 @@ def _swap(new: Path, target: Path) -> None:
 
 @contextmanager
 def _told(path: str | Path, temporary: Path) -> Iterator[None]:
-    """A failure of this writing becomes one line; an error of another file inside the block passes as it is."""
+    """A failure of this writing becomes one line that names `path`; an error of another file inside the block passes as it is."""
     try:
         yield
+    except UserError as error:  # perhaps of a file within the temporary folder
+        raise UserError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
-        ours = error.filename is None or str(error.filename).startswith(str(temporary))
-        if not ours or error.errno not in ADVICE:
+        named = str(error.filename or temporary)
+        if not named.startswith(str(temporary)):
+            raise
+        error.filename = named.replace(str(temporary), str(path))
+        if error.errno not in ADVICE:
             raise
         raise UserError(f"cannot write {path} ({_reason(error)}): {ADVICE[error.errno]}") from error
 

@@ -243,6 +243,7 @@ class Pipeline:
             return
         if Path(folder).resolve() == self.folder.resolve():
             return
+        self.system.check_apart(folder)
         with atomic_folder(folder, replaces=INDEX) as new:
             shutil.copytree(self.folder, new, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
@@ -302,8 +303,13 @@ def _resized(x: Tensor, size: int) -> Tensor:
 @contextmanager
 def _exact_kernels() -> Iterator[None]:
     """fp32 means fp32 on CUDA too: TF32 keeps ten bits of the mantissa, too few for the same picture in any batch."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 __all__ = ["CHUNK", "DEFAULTS", "Pipeline", "load", "requests"]

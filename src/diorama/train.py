@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,16 +15,16 @@ from diorama.cards import find, system_class
 from diorama.conditions.caption import CaptionEncoder
 from diorama.data.batches import Ahead, Batches
 from diorama.data.compose import Composed
-from diorama.data.encoded import Encoded, encode, fingerprint, sayings
+from diorama.data.encoded import Encoded, encode, fingerprint, sayings, stamps
 from diorama.data.open import describe, open_data
 from diorama.data.source import Source
 from diorama.data.views import Repeated, Subset, hold_out
 from diorama.errors import UserError
-from diorama.files import atomic_file, read_json, sha256, write_json
+from diorama.files import atomic_file, read_json, sha256, tidy, write_json
 from diorama.networks.precision import ground
 from diorama.systems.base import Kind, System
 from diorama.training.checkpoint import checkpoints
-from diorama.training.loop import History, fit, main_first
+from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, OnStep, ignore, mix
 from diorama.worlds.scene import Rules
@@ -124,9 +125,13 @@ def train(
     if None. Leaves checkpoints, samples, log.jsonl and, at the end, `out/model`.
     """
     kind: type[System] = system_class(find(slug))
+    trackers = ["tensorboard"] if tensorboard else []
+    check_trackers(trackers)
     _make(out)
     with main_first(plan) as main:  # the others find the cache it made
         say = say if main else lambda line: None
+        for folder in (out, out / "samples", out / "checkpoints") if main else ():
+            tidy(folder)
         found = data.open(plan.seed)
         for line in found.lines() if isinstance(found, World) else describe(found).lines():
             say(line)
@@ -134,7 +139,8 @@ def train(
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
         system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
-        run = {"system": slug, "preset": preset, "data": data.name, "seed": plan.seed, "size": data.size}
+        holds = {} if isinstance(found, World) else {"number of pictures": len(found)}
+        run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
         if _finished(out, plan.steps):
             say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
@@ -143,7 +149,6 @@ def train(
         batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
     held_batches = _reader(held, data.size, min(64, len(held)), plan.seed)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
-    trackers = ["tensorboard"] if tensorboard else []
     history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
     system.finish(held_batches(0))
     if main:
@@ -180,7 +185,8 @@ def _batches(
         with torch.no_grad(), ground(plan.device, plan.dtype).autocast():  # no wider: autocast joins no float16 on a processor
             return system.encode(batch)
 
-    key, cache = fingerprint(data, sayings(found), len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
+    state = sayings(found), stamps(found)
+    key, cache = fingerprint(data, *state, len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
     say(f"encoding {len(source)} pictures once (kept in {cache})")
     return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
@@ -243,6 +249,15 @@ def _make(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {out} ({error.strerror}): choose another --out") from None
+
+
+FREE = {"path", "cache", "steps", "save_minutes", "sample_every", "log_every", "keep", "patience", "device", "dtype"}
+
+
+def _words(data: Data | Worlds, plan: Plan) -> dict[str, Any]:
+    """What was asked for, by the names of the flags, but for what is FREE to change in a run: the rest makes it another one."""
+    words = {name.replace("_", "-"): value for name, value in {**asdict(plan), **asdict(data)}.items() if name not in FREE}
+    return cast(dict[str, Any], json.loads(json.dumps(words)))  # as they will be read back
 
 
 def _remember(path: Path, run: dict[str, Any]) -> None:

@@ -135,9 +135,9 @@ def test_sentences_from_json_lines_with_options_of_their_own(generate):
     ]
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert generate("--prompts", "rows.jsonl", "--seed", "1", "--guidance", "2") == 0
-    assert names() == ["a-40.png", "a-41.png", "b-3.png", "chosen.png", "rows.jsonl"]
+    assert names() == ["a-40.png", "a-41.png", "b-1.png", "chosen.png", "rows.jsonl"]
     assert read_recipe("a-41.png").steps == 2
-    assert read_recipe("b-3.png").style == "noto"
+    assert read_recipe("b-1.png").style == "noto"
     assert (read_recipe("chosen.png").guidance, read_recipe("chosen.png").size) == (2.0, 16)
 
 

@@ -103,7 +103,7 @@ def test_the_catalogue_shows_the_verdict(capsys):
     assert main(["systems", "--json"]) == 0
     assert {card["slug"]: card["verdict"] for card in json.loads(capsys.readouterr().out)}["clip"] == "holds"
     assert main(["systems"]) == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines() if "A toy" in line] == [["toy", "study", "verify"]]
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines() if "A toy" in line] == [["toy", "study", "holds"]]
     assert main(["show", "clip"]) == 0
     assert "verdict  holds (3 seeds" in capsys.readouterr().out
 

@@ -40,6 +40,14 @@ def test_threads_and_reading_ahead_change_nothing():
         assert torch.equal(ahead(step).image, plain(step).image)
 
 
+def test_what_is_asked_for_twice_is_made_once():
+    made = []
+    ahead = Ahead(lambda *place: made.append(place[0]) or place)
+    assert [ahead(step) for step in (0, 0, 1, 1, 2, 2)] == [(step, 0, 1) for step in (0, 0, 1, 1, 2, 2)]
+    ahead._pool.shutdown()
+    assert made == [0, 1, 2, 3]
+
+
 def test_reading_ahead_passes_errors_on():
     with pytest.raises(UserError):
         Ahead(Batches(greys(4, broken=range(4)), 4, 2, 0, limit=1))(0)

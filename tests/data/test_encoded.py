@@ -1,12 +1,13 @@
 import dataclasses
+import os
 
 import pytest
 import tiny
 import torch
 from data_makers import Listed, disc, greys
 
-from diorama.data import Batches, Item
-from diorama.data.encoded import encode, fingerprint
+from diorama.data import Batches, Item, Joined, Subset, open_data
+from diorama.data.encoded import encode, fingerprint, stamps
 from diorama.errors import UserError
 
 TEXTS = ["a red square", "", "a round blue thing", "a red square"]
@@ -94,3 +95,21 @@ def test_progress_is_told():
 def test_fingerprints_tell_apart():
     assert fingerprint("a", 1) == fingerprint("a", 1)
     assert len({fingerprint("a", 1), fingerprint("a", 2), fingerprint("a1"), fingerprint("a", "1", "")}) == 4
+
+
+def test_a_replaced_file_is_noticed_by_its_size_or_its_time(tmp_path):
+    folder = tiny.pictures(tmp_path / "data", 4)
+    source = open_data(folder)
+    sources = [source, Subset(source, [0]), Joined([Listed([]), source])]
+    first = [stamps(one) for one in sources]
+    assert first == [stamps(open_data(folder))] * 3 == [stamps(source)] * 3
+    picture = next(folder.rglob("*.png"))
+    state = picture.stat()
+    os.utime(picture, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    later = [stamps(one) for one in sources]
+    picture.write_bytes(picture.read_bytes() + b"!")
+    os.utime(picture, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    larger = [stamps(one) for one in sources]
+    picture.unlink()
+    assert all(len({*states, stamps(source)}) == 4 for states in zip(first, later, larger, strict=True))
+    assert stamps(Listed([])) == stamps(greys(3))  # nothing that is a file

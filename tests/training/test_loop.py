@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -46,6 +48,51 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, at):
     newest = [checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "halves")]
     for name in ("model", "ema", "optimizer-0"):
         assert len({(path / f"{name}.safetensors").read_bytes() for path in newest}) == 1
+
+
+class Asked(tiny.ToyBatches):
+    """Its process is told to end while the batch of a step is made: that many times."""
+
+    def __init__(self, number, step, times=1):
+        super().__init__()
+        self.number, self.step, self.times = number, step, times
+
+    def __call__(self, step, rank=0, world=1):
+        for _ in range(self.times * (step == self.step)):
+            os.kill(os.getpid(), self.number)
+        return super().__call__(step, rank, world)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_saves_the_step_it_is_in(tmp_path, number):
+    whole, halves, before = tiny.Toy(), tiny.Toy(), signal.getsignal(number)
+    fit(whole, tiny.ToyBatches(), PLAN)
+    with pytest.raises(KeyboardInterrupt, match="^step 5 of 12 is saved"):
+        fit(tiny.Toy(), Asked(number, 4), PLAN, tmp_path)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000005"]
+    assert signal.getsignal(number) == before
+    fit(halves, tiny.ToyBatches(), PLAN, tmp_path)
+    assert torch.equal(tiny.weights(halves), tiny.weights(whole))
+
+
+def test_asked_to_end_in_its_last_step_it_is_done(tmp_path):
+    assert len(fit(tiny.Toy(), Asked(signal.SIGINT, 11), PLAN, tmp_path).losses) == 12
+
+
+@pytest.mark.parametrize(("times", "out"), [(2, "run"), (1, None)])
+def test_asked_twice_or_with_nothing_to_save_it_ends_at_once(tmp_path, times, out):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(tiny.Toy(), Asked(signal.SIGINT, 4, times), PLAN, out and tmp_path / out)
+    assert str(caught.value) == ""
+    assert not checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert len(fit(tiny.Toy(), Asked(signal.SIGINT, 4), PLAN, tmp_path).losses) == 12
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_finished_run_is_only_loaded(tmp_path):

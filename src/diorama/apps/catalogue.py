@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from diorama.apps.flags import flag
+from diorama.apps.output import find_model
 from diorama.cards import Card, catalogue, find
 from diorama.claims import scoreboard
 from diorama.errors import UserError
@@ -33,13 +35,13 @@ class Systems:
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in ("system", "family", "verb", "year", "claim", "what it does"):
+        for heading in ("system", "family", "claim", "what it does"):
             table.add_column(heading, overflow="fold", no_wrap=heading != "what it does")
         for card in cards:
-            year = f"{card.year}{' (ours)' if card.ours else ''}"
-            table.add_row(card.slug, card.family, card.verb, year, _verdict(rows, card.slug) or "-", card.summary)
+            summary = f"{card.summary}{' (ours)' if card.ours else ''}"
+            table.add_row(card.slug, card.family, _verdict(rows, card.slug) or "-", summary)
         for slug in sorted(set(rows) - {card.slug for card in cards}):  # studies, which are no system of their own
-            table.add_row(slug, "study", "verify", "", rows[slug].verdict, rows[slug].title)
+            table.add_row(slug, "study", rows[slug].verdict, rows[slug].title)
         Console().print(table)
         return 0
 
@@ -70,16 +72,16 @@ def _card_and_folder(name: str) -> tuple[Card, list[Path]]:
     if name in catalogue():
         return find(name), [path for path in map(locate, shipped()) if index_of(path)["system"] == name]
     try:
-        folder = locate(name)
+        folder = find_model(name)
     except UserError as error:
-        if Path(name).is_dir():
+        if os.path.isdir(name):
             raise error
         return find(name), []  # which says what is near
     return find(index_of(folder)["system"]), [folder]
 
 
 def _card_lines(card: Card) -> list[str]:
-    rows = {"paper": f"{card.paper}, {card.year}", "family": card.family, "verb": card.verb, "claim": card.claim}
+    rows = {"paper": card.paper, "family": card.family, "verb": card.verb, "claim": card.claim}
     parts = [f"  {name:<10} {what}" for name, what in card.parts.items()]
     presets = [f"  {name:<10} {n:,} trained parameters" for name, n in card.presets.items()]
     lines = [f"{card.slug}: {card.title}{' (ours)' if card.ours else ''}", "", card.summary, ""]

@@ -14,9 +14,8 @@ from typing import Annotated, Any
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import Output, steps_bar, use_all_cores
+from diorama.apps.output import Output, find_model, steps_bar, use_all_cores
 from diorama.errors import UserError
-from diorama.models import locate
 from diorama.recipe import FORMATS, MOST, Request
 
 WIDEST = 16384  # pixels along a side of a sheet
@@ -34,7 +33,8 @@ class Generate:
     file: Annotated[str | None, flag("FILE", name="prompts")] = None
     """Sentences from a file, one a line, or .jsonl with a "prompt" and any option per line; - reads standard input."""
     out: Annotated[str | None, flag("PATH", "-o")] = None
-    """A file, or a folder (ending in /). Without it: SENTENCE-SEED.png here."""
+    """A file, which is replaced; numbered for several pictures, which replace nothing. Or a folder (ending in /, or without a suffix).
+    Without it: SENTENCE-SEED.png here."""
     negative: Annotated[str, flag("TEXT")] = ""
     """What to keep away from."""
     n: int = 1
@@ -75,7 +75,7 @@ class Generate:
             _check_sheet(requests)
         else:
             output.check(request.transparent for request in requests)
-        locate(self.system)
+        find_model(self.system)
         from diorama.pipeline import load  # torch, from here on
 
         use_all_cores()
@@ -122,13 +122,12 @@ class Generate:
         seed = secrets.randbelow(2**32) if self.seed is None else Request(seed=self.seed).seed
         lines: list[dict[str, Any]] = [{"prompt": prompt} for prompt in self.prompts]
         lines += read_prompts(self.file) if self.file is not None else []
-        i = 0
         for line in lines:
             values = {**own, **line}
-            n, out, first = values.pop("n", self.n), values.pop("out", None), values.pop("seed", None)
+            n, out, first = values.pop("n", self.n), values.pop("out", None), values.pop("seed", seed)
             for k in range(n):
-                yield Row(Request(**values, seed=seed + i if first is None else first + k), out)
-                i += 1
+                yield Row(Request(**values, seed=first + k), out)
+            seed += 0 if "seed" in line else n
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
         values = json.loads(line)
     except (ValueError, RecursionError):
         raise UserError(f"{where} is not valid JSON: write one object a line") from None
-    if not isinstance(values, dict) or "prompt" not in values:
+    if not isinstance(values, dict) or values.get("prompt") is None:
         raise UserError(f'{where} has no prompt: write {{"prompt": "a red apple"}} and any option beside it')
     if unknown := sorted(set(values) - set(ALLOWED)):
         raise UserError(f"{where} has an unknown option {unknown[0]!r}: use {', '.join(ALLOWED)}")

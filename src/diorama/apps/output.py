@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diorama.errors import UserError
+from diorama.models import locate
 from diorama.recipe import Recipe, check_suffix, save
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Output:
     """The names of the files to write. Made, and its folder checked, before any work is done.
 
-    A file that --out names is replaced; a name that diorama chose never is: it gets -2, -3 ...
+    A file that --out names is replaced; a name that diorama chose (one of several numbered ones too) never is: it gets -2, -3 ...
     """
 
     def __init__(self, out: str | None, names: Sequence[str | None], together: bool = False):
@@ -56,7 +57,7 @@ class Output:
         if self.file is not None and not self.several:
             return self.file
         if self.file is not None:
-            return self.file.with_stem(f"{self.file.stem}-{i + 1}")
+            return _free(self.file.with_stem(f"{self.file.stem}-{i + 1}"))
         return _free(self.folder / (self.names[i] or f"{slug(recipe.prompt)}-{recipe.seed}.png"))
 
 
@@ -67,7 +68,8 @@ def slug(prompt: str) -> str:
 
 
 def _is_folder(out: str) -> bool:
-    return out.endswith(("/", os.sep)) or Path(out).is_dir()
+    """Whether it is one, or would be: a picture has a suffix that says its format."""
+    return out.endswith(("/", os.sep)) or not Path(out).suffix or os.path.isdir(out)  # which a name too long for a disk is not
 
 
 def _free(path: Path) -> Path:
@@ -77,6 +79,15 @@ def _free(path: Path) -> Path:
         k += 1
         candidate = path.with_stem(f"{path.stem}-{k}")
     return candidate
+
+
+def find_model(name: str) -> Path:
+    """The folder of a shipped or a saved model. Raises UserError as `models.locate` does, and for a name that no disk can hold."""
+    try:
+        return locate(name)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"model {name[:40]!r} ... cannot be looked for ({reason}): name a shipped one, or a folder") from None
 
 
 def make_folder(folder: Path) -> None:

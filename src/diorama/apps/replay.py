@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import Output
+from diorama.apps.output import Output, find_model
 from diorama.errors import UserError
 from diorama.recipe import Recipe, read_recipes, tell_of_sheet
 
@@ -25,7 +25,7 @@ class Replay:
     picture: Annotated[tyro.conf.Positional[str], flag("PICTURE")]
     """A picture that diorama wrote with its recipe inside."""
     out: Annotated[str | None, flag("PATH", "-o")] = None
-    """A file, or a folder (ending in /). Without it: SENTENCE-SEED.png here."""
+    """A file, which is replaced, or a folder (ending in /, or without a suffix). Without it: SENTENCE-SEED.png here."""
     system: Annotated[str | None, flag("NAME|DIR")] = None
     """The model it was made with, where that is not a shipped one."""
     device: str = "auto"
@@ -64,12 +64,12 @@ def _together(pictures: Sequence[Any]) -> Any:
 
 def _load(name: str, recipe: Recipe, device: str) -> Any:
     """The model on the recipe's own ground as far as it can be had here: its precision and its number of threads."""
-    from diorama.models import locate, shipped
+    from diorama.models import shipped
 
     if name == recipe.model and name not in shipped():
         made = f"model {name!r}, weights {recipe.weights[:10]}"
         raise UserError(f"the picture was made with {made}, which is not a shipped one: name its folder with --system")
-    locate(name)  # before torch is imported
+    find_model(name)  # before torch is imported
     from diorama.pipeline import load
 
     threads = min(recipe.threads, os.cpu_count() or 1)  # a larger machine's number would only crowd this one

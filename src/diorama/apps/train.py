@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import steps_bar, use_all_cores
+from diorama.apps.output import find_model, steps_bar, use_all_cores
 from diorama.cards import find
 from diorama.errors import UserError
 from diorama.recipe import SIZES
@@ -67,6 +68,7 @@ class Train:
 
         use_all_cores()
         data, base = self._data(), self._base()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Control-C
         try:
             with steps_bar("encoding") as on_encode, progress(self.plan) as on_step:
                 train(
@@ -82,11 +84,17 @@ class Train:
                     on_encode=on_encode,
                     say=say,
                 )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("the same command goes on from the newest checkpoint") from None
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(str(error) or self._kept()) from None
         if os.environ.get("RANK", "0") == "0":  # accelerate starts one such process per core or device
             print(Path(self.out) / "model")
         return 0
+
+    def _kept(self) -> str:
+        from diorama.training.checkpoint import checkpoints
+
+        saved = checkpoints(Path(self.out) / "checkpoints")
+        return "the same command goes on from the newest checkpoint" if saved else "no step was saved yet"
 
     def _check(self) -> None:
         plan, presets = self.plan, find(self.system).presets
@@ -138,11 +146,9 @@ class Train:
         )
 
     def _base(self) -> Path | None:
-        from diorama.models import locate
-
-        if self.base is None or Path(self.base, "codec").is_dir():  # a folder of parts will do
+        if self.base is None or os.path.isdir(Path(self.base, "codec")):  # a folder of parts will do
             return None if self.base is None else Path(self.base)
-        return locate(self.base)
+        return find_model(self.base)
 
 
 def say(line: str) -> None:

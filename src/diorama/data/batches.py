@@ -85,20 +85,17 @@ class Batches:
 
 
 class Ahead:
-    """The same batches, the next step's made in a thread while this step's is in use."""
+    """The same batches, the next step's made in a thread while this step's is in use; that one is kept, for a second phase."""
 
     def __init__(self, batches: Callable[[int, int, int], Batch]):
         self.batches = batches
         self._pool = ThreadPoolExecutor(1, "ahead")
-        self._coming: tuple[tuple[int, int, int], Future[Batch]] | None = None
+        self._made: dict[tuple[int, int, int], Future[Batch]] = {}
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        place = (step, rank, world)
-        coming, self._coming = self._coming, None
-        batch = coming[1].result() if coming and coming[0] == place else self.batches(*place)
-        following = (step + 1, rank, world)
-        self._coming = (following, self._pool.submit(self.batches, *following))
-        return batch
+        places = (step, rank, world), (step + 1, rank, world)
+        self._made = {place: self._made.get(place) or self._pool.submit(self.batches, *place) for place in places}
+        return self._made[places[0]].result()
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:

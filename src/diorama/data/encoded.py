@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from diorama.data.batches import Batches
+from diorama.data.folder import Folder
 from diorama.data.order import index_at
+from diorama.data.shards import Shards
 from diorama.data.source import Source
+from diorama.data.views import Joined, Subset
 from diorama.errors import UserError
 from diorama.storage import read_metadata, read_tensors, write_tensors
 from diorama.types import Batch, OnStep, Step, TextEmbedding, ignore
@@ -136,6 +139,31 @@ def sayings(source: Source) -> str:
     for i in range(len(source)):
         digest.update(json.dumps(source.record(i), sort_keys=True, default=str).encode())
     return digest.hexdigest()[:16]
+
+
+def stamps(source: Source) -> str:
+    """A short stable name of the state of the files it reads, where it reads any: nor must a replaced picture."""
+    digest = hashlib.sha256()
+    for path in _files(source):
+        try:
+            state = path.stat()
+        except OSError:  # it cannot be read either, and is counted there
+            continue
+        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(source: Source) -> Iterator[Path]:
+    match source:
+        case Folder():
+            yield from (entry.path for entry in source.entries)
+        case Shards():
+            yield from source.paths
+        case Subset():
+            yield from _files(source.source)
+        case Joined():
+            for part in source.sources:
+                yield from _files(part)
 
 
 def fingerprint(*parts: object) -> str:

@@ -35,6 +35,7 @@ class System(nn.Module):
     """
 
     card: ClassVar[Card]
+    origin: Path | None = None  # the folder it was read from
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every subclass is a dataclass
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -104,11 +105,18 @@ class System(nn.Module):
             "parameters": {name: sum(p.numel() for p in getattr(self, name).parameters()) for name in parts},
             **{name: ["diorama", type(getattr(self, name)).__name__] for name in parts},
         }
+        self.check_apart(folder)
         with atomic_folder(folder, replaces=INDEX) as new:
             write_json(new / INDEX, index)
             for name in parts:
                 (new / name).mkdir()
                 getattr(self, name).write(new / name, storage)
+
+    def check_apart(self, folder: str | Path) -> None:
+        """Raises UserError where writing this folder as a whole would harm the files the system was read from."""
+        target, own = Path(folder).resolve(), self.origin
+        if own and (target.is_relative_to(own) or own.is_relative_to(target)):
+            raise UserError(f"cannot write {folder} (the model was read from {own}): name a folder beside that")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -120,7 +128,9 @@ class System(nn.Module):
             other = f"{folder / INDEX} does not describe a {cls.__name__} (unknown setting {min(unknown)})"
             raise UserError(f"{other}: fetch or make it again")
         parts = {name: _kind(part, index.get(name)).from_pretrained(folder / name) for name, part in cls.part_types().items()}
-        return cls(**parts, **settings).eval()
+        system = cls(**parts, **settings).eval()
+        system.origin = folder.resolve()
+        return system
 
 
 def _kind(part: type[Part], written: Any) -> type[Part]:

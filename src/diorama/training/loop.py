@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Batches(Protocol):
+class BatchAt(Protocol):
     """Where batches come from: a pure function of the step, so that resuming seeks at once."""
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch: ...
@@ -72,12 +74,12 @@ class History:
 
 def fit(
     system: nn.Module,
-    batches: Batches,
+    batches: BatchAt,
     plan: Plan,
     out: Path | None = None,
     *,
     on_step: OnStep = ignore,
-    held_out: Batches | None = None,
+    held_out: BatchAt | None = None,
     preview: Callable[[int], None] | None = None,
     trackers: Sequence[str] = (),
 ) -> History:
@@ -85,11 +87,13 @@ def fit(
 
     With `out` it resumes from the newest complete checkpoint there and leaves log.jsonl and checkpoints.
     `preview(step)` is called with the averaged weights in place; `held_out` gives the pictures of a smooth
-    loss curve at fixed noise. Raises UserError when the loss stays non-finite.
+    loss curve at fixed noise. Raises UserError when the loss stays non-finite. With `out`, SIGINT and SIGTERM let the step
+    end and be saved before KeyboardInterrupt says so; a second one does not wait.
     """
     run = _Run(system, batches, plan, out, held_out, trackers)
     try:
-        return run.train(on_step, preview)
+        with _signals(kept=out is not None) as asked:
+            return run.train(on_step, preview, asked)
     finally:
         for tracker in run.accelerator.trackers:
             tracker.finish()
@@ -107,7 +111,7 @@ class _Run:
     """State of one call of `fit`."""
 
     def __init__(
-        self, system: nn.Module, batches: Batches, plan: Plan, out: Path | None, held_out: Batches | None, trackers: Sequence[str]
+        self, system: nn.Module, batches: BatchAt, plan: Plan, out: Path | None, held_out: BatchAt | None, trackers: Sequence[str]
     ):
         self.plan, self.batches, self.held_out, self.out = plan, batches, held_out, out
         self.accelerator = _accelerator(plan, out, trackers, partial=len(system.phases()) > 1)  # type: ignore[operator]
@@ -143,7 +147,7 @@ class _Run:
                 new.write_text("".join(json.dumps(entry) + "\n" for entry in self.history.entries))
         return start
 
-    def train(self, on_step: OnStep, preview: Callable[[int], None] | None) -> History:
+    def train(self, on_step: OnStep, preview: Callable[[int], None] | None, asked: Sequence[int]) -> History:
         plan, saved = self.plan, time.monotonic()
         for step in range(self.start, plan.steps):
             done, clock = step + 1, time.monotonic()
@@ -155,9 +159,12 @@ class _Run:
                 self._log(done, values)
             if self.main:
                 on_step(Step(step, plan.steps, values=values))
-            if done == plan.steps or self._due(time.monotonic() - saved):
+            due, stop = self._agreed(time.monotonic() - saved >= 60 * plan.save_minutes and self.main, bool(asked))
+            if due or stop or done == plan.steps:
                 self._save(done)
                 saved = time.monotonic()
+            if stop and done < plan.steps:
+                raise KeyboardInterrupt(f"step {done} of {plan.steps} is saved, and the same command goes on from there")
         self.ema.swap()
         self.system.eval()
         return self.history
@@ -226,12 +233,12 @@ class _Run:
             append(self.out / "log.jsonl", json.dumps(entry) + "\n")
         self.accelerator.log(dict(values), step=step)
 
-    def _due(self, elapsed: float) -> bool:
-        """Whether to save now; the main process decides for all, whose clocks differ."""
-        due = torch.tensor(float(elapsed >= 60 * self.plan.save_minutes), device=self.device)
+    def _agreed(self, *mine: bool) -> list[bool]:
+        """For each of these, whether it holds in any process: clocks differ, and a signal may reach only one."""
+        held = torch.tensor(mine, dtype=torch.uint8, device=self.device)
         if self.place[1] > 1:
-            torch.distributed.broadcast(due, 0)
-        return bool(due)
+            torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MAX)
+        return [bool(one) for one in held]
 
     def _save(self, step: int) -> None:
         if self.main and self.out:
@@ -252,10 +259,8 @@ def _accelerator(plan: Plan, out: Path | None = None, trackers: Sequence[str] = 
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs  # 1.2 s: only where training begins
     from accelerate.state import AcceleratorState
-    from accelerate.tracking import get_available_trackers
 
-    if missing := set(trackers) - {str(name) for name in get_available_trackers()}:
-        raise UserError(f"tracker {min(missing)!r} is not installed: pip install {min(missing)}")
+    check_trackers(trackers)
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # else the first run's device holds for all that follow
     return Accelerator(
@@ -271,10 +276,41 @@ def _accelerator(plan: Plan, out: Path | None = None, trackers: Sequence[str] = 
     )
 
 
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raises UserError where one of them is not installed."""
+    from accelerate.tracking import get_available_trackers
+
+    if missing := set(trackers) - {str(name) for name in get_available_trackers()}:
+        raise UserError(f"tracker {min(missing)!r} is not installed: pip install {min(missing)}")
+
+
 def _read_log(path: Path) -> list[dict[str, float]]:
     """The entries there; a last line that a killed process left half written is none."""
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+@contextmanager
+def _signals(kept: bool) -> Iterator[list[int]]:
+    """The signals that asked this process to end: inside, the first of SIGINT and SIGTERM is only kept, a second interrupts.
+
+    Unless `kept`, and outside the main thread, which alone may say what signals do, all is as it was.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+
+    mine = kept and threading.current_thread() is threading.main_thread()
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) not in (None, signal.SIG_IGN)]
+    before = {number: signal.signal(number, ask) for number in heeded if mine}
+    try:
+        yield asked
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 @contextmanager
