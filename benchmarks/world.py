@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/world.py --rounds 7
 
-A flat picture comes with its masks and boxes, one in space with depth, normals and masks too; scenes are made beforehand but for
-the row that says so. The last column is the share of a step of `flow` that drawing its batch takes, round by round.
+A flat picture comes with its masks and boxes but where it is alone, one in space with depth, normals and masks too; scenes are made
+beforehand but for the row that says so. The last column is the share of a step of `flow` that drawing its batch takes, round by round.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from training import batch_of
 
 from diorama.scenes.cameras import orbit
 from diorama.types import Noise
-from diorama.worlds.captions import caption
 from diorama.worlds.points import scan
-from diorama.worlds.render import render
+from diorama.worlds.render import pictures, render
 from diorama.worlds.scene import scene
+from diorama.worlds.source import World
 from diorama.worlds.views import shoot
 
 
@@ -44,19 +44,14 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     about = machine(arguments.threads)
     n, size, views = arguments.batch, arguments.size, arguments.views
-    scenes = [scene(0, i) for i in range(n)]
+    scenes, world = [scene(0, i) for i in range(n)], World(1, n, size)
     system = models.flow(arguments.preset).train()
     batch, noise = batch_of(system, n), Noise(range(n))
 
-    def anew() -> None:
-        made = [scene(1, i) for i in range(n)]
-        render(made, size)
-        for s in made:
-            caption(s)
-
     arms: dict[str, tuple[int, Callable[[], Any]]] = {
         "flat": (n, lambda: render(scenes, size)),
-        "flat, with scenes and captions": (n, anew),
+        "flat, alone": (n, lambda: pictures(scenes, size)),
+        "flat, with scenes and captions": (n, lambda: world.batch(0, n)),
         "in space, one view": (n, lambda: shoot(scenes, orbit(1, size=size))),
         f"in space, {views} views": (n * views, lambda: shoot(scenes, orbit(views, size=size))),
         "scans of 3072 beams": (n, lambda: scan(scenes)),

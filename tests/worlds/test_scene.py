@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from diorama.errors import UserError
-from diorama.worlds.render import ground, render
+from diorama.worlds.render import ground, pictures, render
 from diorama.worlds.scene import COLOURS, SHAPES, Rules, as_plain, scene
 
 MANY = [scene(5, i) for i in range(200)]
@@ -34,6 +36,26 @@ def test_things_are_seen_and_large_enough_at_the_smallest_size():
 def test_a_picture_does_not_depend_on_its_batch():
     together, alone = render(MANY[:9], 64), render(MANY[4:5], 64)
     torch.testing.assert_close(together.image[4:5], alone.image, atol=2e-6, rtol=0)
+
+
+def test_pictures_alone_are_those_that_come_with_their_truth():
+    assert torch.equal(pictures(MANY[:40], 48), render(MANY[:40], 48).image)
+
+
+@pytest.mark.parametrize(("right", "down"), [(-32, 0), (32, 0), (0, -32), (-32, 32)])
+def test_a_thing_may_leave_the_picture(right, down):
+    """Half outside, what is left of it is what it showed before; quite outside, only the ground is left."""
+    made = scene(5, 0, Rules(most=1, grounds=("plain",), styles=("shaded",), subjects=0))
+    middle, half, gone = (
+        replace(made, things=(replace(made.things[0], x=0.5 + right * by / 64, y=0.5 + down * by / 64),)) for by in (0, 1, 3)
+    )
+    views = render([middle, half, gone], 64)
+    columns, lines = slice(max(0, right), 64 + min(0, right)), slice(max(0, down), 64 + min(0, down))
+    moved = views.image[0].roll((down, right), (1, 2))
+    torch.testing.assert_close(views.image[1][:, lines, columns], moved[:, lines, columns], atol=1e-5, rtol=0)
+    assert 0.2 < float(views.whole[1].sum() / views.whole[0].sum()) < 0.8
+    torch.testing.assert_close(views.image[2].permute(1, 2, 0), ground([gone], 64)[0] * 2 - 1)
+    assert not views.boxes[2].any()
 
 
 def test_masks_share_every_pixel_out():

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -82,12 +83,12 @@ class Scene:
     behind: tuple[tuple[int, int], ...] = ()
     light: tuple[float, float] = (-40.0, 50.0)  # degrees around and above the scene, as a camera's azimuth and elevation
 
-    @property
+    @cached_property
     def named(self) -> tuple[Thing, ...]:
         """The things a caption may speak of."""
         return tuple(thing for thing in self.things if thing.subject is None)
 
-    @property
+    @cached_property
     def behind_named(self) -> tuple[tuple[int, int], ...]:
         """`behind`, counted in `named`."""
         place = {id(thing): i for i, thing in enumerate(self.named)}
@@ -137,7 +138,7 @@ class Rules:
         if not self.pairs:
             raise UserError("every colour and shape is held out: leave at least one pair")
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The (colour, shape) pairs that may come."""
         out = set(self.held_out)
@@ -272,9 +273,9 @@ def _pair(things: Sequence[Thing], rng: random.Random) -> tuple[list[Thing], tup
 
 def _covered(far: Thing, near: Thing) -> float:
     """The share of `far` that lies under `near`, on a grid of points (both as they are drawn, without their style)."""
-    own = _inside(far, GRID[0] * far.radius + far.x, GRID[1] * far.radius + far.y)
-    both = own & _inside(near, GRID[0] * far.radius + far.x, GRID[1] * far.radius + far.y)
-    return int(both.sum()) / max(1, int(own.sum()))
+    x, y = GRID[0] * far.radius + far.x, GRID[1] * far.radius + far.y
+    own = _inside(far, x, y)
+    return int((own & _inside(near, x, y)).sum()) / max(1, int(own.sum()))
 
 
 GRID = torch.stack(torch.meshgrid(*[torch.linspace(-REACH, REACH, 20)] * 2, indexing="xy")).flatten(1)  # (2, 400)

@@ -14,7 +14,7 @@ from diorama.errors import UserError
 from diorama.pictures import to_pil
 from diorama.types import NO_LABEL, Batch, Item, mix
 from diorama.worlds.captions import FORMS, caption
-from diorama.worlds.render import LARGEST, SMALLEST, render
+from diorama.worlds.render import LARGEST, SMALLEST, pictures
 from diorama.worlds.scene import ANY, Rules, Scene, as_plain, scene
 
 ENDLESS = 2**40  # items: more than anyone will see
@@ -86,11 +86,11 @@ class World:
         scenes = [self.scene(i % self.n) for i in range(first, first + n)]
         numbers = {name: number for number, name in enumerate(self.labels)}
         label = torch.tensor([numbers.get(label_of(s, self.label) or "", NO_LABEL) for s in scenes], dtype=torch.int64)
-        return Batch(render(scenes, self.size).image, [caption(s, form=self.form) for s in scenes], label)
+        return Batch(pictures(scenes, self.size), [caption(s, form=self.form) for s in scenes], label)
 
     def _draw(self, batch: int) -> list[Image.Image]:
         rows = range(batch * self.AT_ONCE, min(self.n, (batch + 1) * self.AT_ONCE))
-        return to_pil(render([self.scene(i) for i in rows], self.size).image, transparent=True)
+        return to_pil(pictures([self.scene(i) for i in rows], self.size), transparent=True)
 
 
 class WorldBatches:
