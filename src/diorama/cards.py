@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -103,7 +105,7 @@ FLOW = Card(
         "network": "UNet",
         "process": "Diffusion(RectifiedFlow)",
     },
-    presets={"nano": 2_797_904, "mini": 7_832_080, "base": 48_139_536},
+    presets={"nano": 2_216_912, "mini": 7_832_080, "base": 48_139_536},
     place="diorama.systems.images.flow:Flow",
     ours=True,
 )
@@ -124,7 +126,7 @@ CLIP = Card(
         "heads": "Heads",
         "style": "StyleTower",
     },
-    presets={"nano": 1_395_462, "mini": 1_764_822},
+    presets={"nano": 1_395_462, "mini": 2_120_886},
     place="diorama.systems.understanding.clip:Clip",
 )
 
@@ -158,6 +160,39 @@ MAE = Card(
     place="diorama.systems.understanding.mae:MaskedAutoencoder",
 )
 
+DDPM = Card(
+    slug="ddpm",
+    title="DDPM",
+    paper="Ho, Jain & Abbeel, Denoising Diffusion Probabilistic Models, NeurIPS 2020 (arXiv 2006.11239)",
+    year=2020,
+    family="images",
+    verb="sample",
+    summary="Noise to a picture, a little less noise at each of a thousand steps, by a network that learned to tell the noise.",
+    claim="weighing every level alike in the loss gives better pictures than the variational bound does, which stays the better bound",
+    parts={"network": "UNet", "process": "Diffusion(Epsilon over a table, ancestral)"},
+    presets={"nano": 832_428, "mini": 10_734_531, "paper": 35_746_307},
+    place="diorama.systems.images.ddpm:DDPM",
+)
+
+LDM = Card(
+    slug="ldm",
+    title="Latent Diffusion",
+    paper="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022 (arXiv 2112.10752)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence and a style to an RGBA picture, by a diffusion in the latents of a frozen codec that reads through cross-attention.",
+    claim="diffusion in the latents of a mildly compressing codec beats diffusion of pixels at equal cost, and too much compression loses",
+    parts={
+        "codec": "ConvCodec, frozen",
+        "text": "CaptionEncoder",
+        "network": "UNet with cross-attention",
+        "process": "Diffusion(Epsilon over a table)",
+    },
+    presets={"nano": 2_513_072, "mini": 14_499_216, "paper": 1_416_790_608},
+    place="diorama.systems.images.ldm:LatentDiffusion",
+)
+
 GUIDED_DIFFUSION = Card(
     slug="guided-diffusion",
     title="Guided Diffusion",
@@ -168,18 +203,36 @@ GUIDED_DIFFUSION = Card(
     summary="A class to a picture, by a pixel diffusion that a classifier of noisy pictures steers.",
     claim="the gradient of a classifier trained on noise trades diversity for fidelity, and one trained on clean pictures does not",
     parts={"network": "UNet", "process": "Diffusion(EDM)", "guidance": "classifier or classifier_free"},
-    presets={"nano": 1_458_828, "mini": 10_736_067},
+    presets={"nano": 1_458_828, "mini": 10_736_067, "paper": 552_682_243},
     place="diorama.systems.images.guided_diffusion:GuidedDiffusion",
 )
 
 
 def catalogue() -> dict[str, Card]:
     """Every system there is, ours and those other packages add through the `diorama.systems` entry point."""
-    cards = {card.slug: card for card in (FLOW, GUIDED_DIFFUSION, AUTOENCODER, VQ, MASKED_TOKENS, CLIP, CLASSIFIER, MAE)}
-    for point in entry_points(group="diorama.systems"):
-        card = point.load()
+    cards = {
+        card.slug: card for card in (FLOW, LDM, DDPM, GUIDED_DIFFUSION, AUTOENCODER, VQ, MASKED_TOKENS, CLIP, CLASSIFIER, MAE)
+    }
+    for card in _added():
         cards.setdefault(card.slug, card)
     return cards
+
+
+@cache
+def _added() -> tuple[Card, ...]:
+    """The cards of other packages. One that cannot be had is told of once, and costs the others nothing."""
+    cards = []
+    for point in entry_points(group="diorama.systems"):
+        try:
+            card = point.load()
+            if not isinstance(card, Card):
+                raise TypeError("it is no Card")
+            cards.append(card)
+        except Exception as error:  # a stranger's module may raise anything
+            package = point.dist.name if point.dist else point.value
+            line = " ".join(f"system {point.name!r} of package {package} is left out: {type(error).__name__}: {error}".split())
+            print(f"diorama: {line}", file=sys.stderr)
+    return tuple(cards)
 
 
 def find(slug: str) -> Card:

@@ -24,6 +24,7 @@ class CaptionConfig:
     depth: int = 2
     heads: int = 4
     max_tokens: int = 48  # longer sentences are cut
+    head_width: int | None = None  # of each head; None is width / heads
 
 
 class CaptionEncoder(TextTower):
@@ -42,7 +43,8 @@ class CaptionEncoder(TextTower):
         self.use(tokenizer)
         self.words = nn.Embedding.from_pretrained(torch.randn(config.words, config.width), freeze=False)
         self.positions = nn.Embedding.from_pretrained(0.02 * torch.randn(config.max_tokens, config.width), freeze=False)
-        self.transformer = Transformer(TransformerConfig(width=config.width, depth=config.depth, heads=config.heads))
+        width, depth, heads, head_width = config.width, config.depth, config.heads, config.head_width
+        self.transformer = Transformer(TransformerConfig(width=width, depth=depth, heads=heads, head_width=head_width))
 
     @classmethod
     def of(cls, captions: Iterable[str], config: CaptionConfig | None = None) -> CaptionEncoder:

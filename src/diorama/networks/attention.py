@@ -12,17 +12,27 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, sec. 3.2) of tokens over themselves and, where given, a context.
 
     The context's keys and values are put beside the tokens' own (as GLIDE does), so a context of which
-    nothing is left, a dropped sentence, needs no special case.
+    nothing is left, a dropped sentence, needs no special case. Tokens that do not look at each other (`own` false:
+    cross-attention) have a zero beside it instead.
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None, bias: bool = True):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        context_width: int | None = None,
+        bias: bool = True,
+        *,
+        head_width: int | None = None,  # None is width / heads
+        own: bool = True,
+    ):
         super().__init__()
-        if width % heads:
+        if head_width is None and width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.context_kv = nn.Linear(context_width, 2 * width, bias=bias) if context_width else None
-        self.out = nn.Linear(width, width, bias=bias)
+        self.heads, self.own, inner = heads, own, heads * (head_width or width // heads)
+        self.qkv = nn.Linear(width, 3 * inner if own else inner, bias=bias)
+        self.context_kv = nn.Linear(context_width, 2 * inner, bias=bias) if context_width else None
+        self.out = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """x (b, n, d), context (b, m, context_width) -> (b, n, d).
@@ -30,12 +40,13 @@ class Attention(nn.Module):
         mask, bool, true where attention may look: (b, m) over the context where there is one, else (b, n).
         causal: a token sees itself, the tokens before it and the whole context.
         """
-        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        q, *kv = rearrange(self.qkv(x), "b n (parts h d) -> parts b h n d", parts=3 if self.own else 1, h=self.heads)
+        k, v = kv or [torch.zeros_like(q[:, :, :1])] * 2
         if context is not None and self.context_kv is not None:
             ck, cv = rearrange(self.context_kv(context), "b m (two h d) -> two b h m d", two=2, h=self.heads)
             k, v = torch.cat([k, ck], 2), torch.cat([v, cv], 2)
             if mask is not None:
-                mask = F.pad(mask, (x.shape[1], 0), value=True)
+                mask = F.pad(mask, (k.shape[2] - mask.shape[1], 0), value=True)
         mask = None if mask is None else mask[:, None, None, :]
         if causal:
             past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()

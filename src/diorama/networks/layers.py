@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -93,25 +94,64 @@ class Upsample(nn.Module):
         self.convolution = convolution(axes, c_in, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return self.convolution(doubled(x))
+
+
+class GatedMLP(nn.Module):
+    """Two layers, half of the first a gate on the other half (GEGLU, Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.inlet, self.out = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.inlet(x).chunk(2, -1)
+        return self.out(x * F.gelu(gate))
+
+
+def halved(x: Tensor) -> Tensor:
+    """Averages of neighbours along every axis, (b, c, *spatial) -> (b, c, *spatial / 2)."""
+    return {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim](x, 2)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Every place repeated along every axis, (b, c, *spatial) -> (b, c, 2 * spatial)."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a skip; the embedding scales and shifts between them (AdaGN, Dhariwal & Nichol 2021, eq. 3)."""
+    """Two convolutions beside a skip; the embedding scales and shifts between them (AdaGN, Dhariwal & Nichol 2021, eq. 3).
 
-    def __init__(self, axes: int, c_in: int, c_out: int, embedding: int | None = None, dropout: float = 0.0):
+    Without `scales` it only shifts (Ho et al. 2020). `resample` changes the size of both ways (BigGAN's block, Brock et al. 2019).
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        c_in: int,
+        c_out: int,
+        embedding: int | None = None,
+        dropout: float = 0.0,
+        *,
+        scales: bool = True,
+        resample: Callable[[Tensor], Tensor] | None = None,
+    ):
         super().__init__()
+        self.resample = resample
         self.norm1 = GroupNorm(c_in)
         self.conv1 = convolution(axes, c_in, c_out)
         self.norm2 = GroupNorm(c_out)
-        self.modulation = zeroed(nn.Linear(embedding, 2 * c_out)) if embedding else None
+        self.modulation = zeroed(nn.Linear(embedding, 2 * c_out if scales else c_out)) if embedding else None
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(convolution(axes, c_out, c_out))
         self.skip = nn.Identity() if c_in == c_out else convolution(axes, c_in, c_out, kernel=1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        h = F.silu(self.norm1(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.norm2(self.conv1(h))
         if self.modulation is not None and embedding is not None:
-            scale, shift = broadcast(self.modulation(F.silu(embedding)), x).chunk(2, 1)
-            h = h * (1 + scale) + shift
+            *scale, shift = broadcast(self.modulation(F.silu(embedding)), x).split(h.shape[1], 1)
+            h = h * (1 + scale[0]) + shift if scale else h + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))

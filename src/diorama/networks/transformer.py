@@ -21,6 +21,7 @@ class TransformerConfig:
     causal: bool = False
     eps: float = 1e-5
     context: int | None = None  # width of what may stand beside the tokens, a sentence for example
+    head_width: int | None = None  # None is width / heads
 
 
 class TransformerBlock(nn.Module):
@@ -31,7 +32,7 @@ class TransformerBlock(nn.Module):
         width, hidden = config.width, config.hidden or 4 * config.width
         self.pre_norm, self.causal = config.pre_norm, config.causal
         self.norm1 = nn.LayerNorm(width, eps=config.eps)
-        self.attention = Attention(width, config.heads, config.context)
+        self.attention = Attention(width, config.heads, config.context, head_width=config.head_width)
         self.norm2 = nn.LayerNorm(width, eps=config.eps)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from diorama.errors import UserError
 from diorama.networks.attention import Attention
 from diorama.networks.layers import (
     Downsample,
+    GatedMLP,
     GroupNorm,
     LevelEmbedding,
     ResidualBlock,
     Upsample,
     convolution,
+    doubled,
     fold,
+    halved,
     silent,
     unfold,
     zeroed,
@@ -40,6 +45,15 @@ class UNetConfig:
     axes: int = 2
     levels: float = 1000.0  # scale of c_noise: what a flow's time, 0 to 1, asks for; a tenth does for the logarithm of EDM
     patch: int = 1  # pixels along each axis that enter and leave as channels, where no layer need work at full size
+    # what the published networks have and ours do without
+    head_width: int = 0  # of each attention head; 0 is `heads` of them at every level
+    scales: bool = True  # the embedding scales as well as shifts; Ho et al. 2020 only shift
+    resample: str = "widening"  # the convolution widens too; "keeping": it does not; "block": a residual block instead
+    closing: bool = False  # a second block, without attention, at the bottom
+    transformer: bool = False  # attention comes with cross-attention and a gated network (Rombach et al. 2022, sec. 3.3)
+
+    def heads_of(self, width: int) -> int:
+        return width // self.head_width if self.head_width else self.heads
 
 
 class AttentionBlock(nn.Module):
@@ -56,17 +70,40 @@ class AttentionBlock(nn.Module):
         return x + self.attention(tokens, context, mask).transpose(1, 2).reshape(x.shape)
 
 
+class SpatialTransformer(nn.Module):
+    """Attention over all positions, then over the text, then a gated network, as a residual branch (Rombach et al. 2022, sec. 3.3)."""
+
+    def __init__(self, width: int, heads: int, context_width: int | None):
+        super().__init__()
+        self.norm, self.inlet, self.outlet = GroupNorm(width), nn.Linear(width, width), zeroed(nn.Linear(width, width))
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.cross = nn.LayerNorm(width), Attention(width, heads, context_width, own=False)
+        self.norm3, self.mlp = nn.LayerNorm(width), GatedMLP(width, 4 * width)
+
+    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        tokens = self.inlet(self.norm(x).flatten(2).transpose(1, 2))
+        tokens = tokens + self.attention(self.norm1(tokens))
+        tokens = tokens + self.cross(self.norm2(tokens), context, mask)
+        tokens = tokens + self.mlp(self.norm3(tokens))
+        return x + self.outlet(tokens).transpose(1, 2).reshape(x.shape)
+
+
 class Block(nn.Module):
     """A residual block and, where the level has it, attention."""
 
     def __init__(self, config: UNetConfig, c_in: int, c_out: int, attention: bool):
         super().__init__()
-        self.residual = ResidualBlock(config.axes, c_in, c_out, config.embedding, config.dropout)
-        self.attention = AttentionBlock(c_out, config.heads, config.text_width or None) if attention else None
+        self.residual = _residual(config, c_in, c_out)
+        kind = SpatialTransformer if config.transformer else AttentionBlock
+        self.attention = kind(c_out, config.heads_of(c_out), config.text_width or None) if attention else None
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
         x = self.residual(x, embedding)
         return x if self.attention is None else self.attention(x, context, mask)
+
+
+def _residual(config: UNetConfig, c_in: int, c_out: int, resample: Callable[[Tensor], Tensor] | None = None) -> ResidualBlock:
+    return ResidualBlock(config.axes, c_in, c_out, config.embedding, config.dropout, scales=config.scales, resample=resample)
 
 
 class ConditionEmbedding(nn.Module):
@@ -105,16 +142,23 @@ class UNet(Part):
         self.inlet = convolution(config.axes, inside, first)
         self.down, skips = self._down(config, first)
         self.middle = Block(config, last, last, True)
+        self.closing = Block(config, last, last, False) if config.closing else None
         self.up = self._up(config, last, skips)
         self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), zeroed(convolution(config.axes, first, inside)))
 
+    def check_size(self, size: int, stride: int = 1) -> None:
+        """Raises UserError where pictures of this size, `stride` times smaller here, do not divide down to the coarsest level."""
+        if size % (whole := stride * self.config.patch * 2 ** (len(self.config.widths) - 1)):
+            raise UserError(f"size {size} is not a multiple of {whole}: use {max(1, size // whole) * whole}")
+
     @staticmethod
     def _down(config: UNetConfig, width: int) -> tuple[nn.ModuleList, list[int]]:
-        layers, skips = nn.ModuleList(), [width]
+        layers, skips, block = nn.ModuleList(), [width], config.resample == "block"
         for level, (wide, attends) in enumerate(zip(config.widths, config.attention, strict=True)):
             if level:
-                layers.append(Downsample(config.axes, width, wide))
-                width = wide
+                half = wide if config.resample == "widening" else width
+                layers.append(_residual(config, width, half, halved) if block else Downsample(config.axes, width, half))
+                width = half
                 skips.append(width)
             for _ in range(config.depth):
                 layers.append(Block(config, width, wide, attends))
@@ -124,14 +168,15 @@ class UNet(Part):
 
     @staticmethod
     def _up(config: UNetConfig, width: int, skips: list[int]) -> nn.ModuleList:
-        layers, skips = nn.ModuleList(), list(skips)
+        layers, skips, block = nn.ModuleList(), list(skips), config.resample == "block"
         for level, (wide, attends) in reversed(list(enumerate(zip(config.widths, config.attention, strict=True)))):
             for _ in range(config.depth + 1):
                 layers.append(Block(config, width + skips.pop(), wide, attends))
                 width = wide
             if level:
-                layers.append(Upsample(config.axes, width, config.widths[level - 1]))
-                width = config.widths[level - 1]
+                finer = config.widths[level - 1] if config.resample == "widening" else width
+                layers.append(_residual(config, width, finer, doubled) if block else Upsample(config.axes, width, finer))
+                width = finer
         return layers
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
@@ -139,12 +184,19 @@ class UNet(Part):
         text: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.config.text_width and condition.text is not None:
             text = (condition.text.tokens, condition.text.mask)
+
+        def through(layer: nn.Module, x: Tensor) -> Tensor:
+            if isinstance(layer, Block):
+                return layer(x, embedding, *text)
+            return layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
+
         x = self.inlet(fold(x, self.config.patch))
         skips = [x]
         for layer in self.down:
-            x = layer(x, embedding, *text) if isinstance(layer, Block) else layer(x)
+            x = through(layer, x)
             skips.append(x)
-        x = self.middle(x, embedding, *text)
+        x = through(self.middle, x)
+        x = x if self.closing is None else through(self.closing, x)
         for layer in self.up:
-            x = layer(torch.cat([x, skips.pop()], 1), embedding, *text) if isinstance(layer, Block) else layer(x)
+            x = through(layer, torch.cat([x, skips.pop()], 1) if isinstance(layer, Block) else x)
         return unfold(self.outlet(x), self.config.patch)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from diorama.networks.layers import broadcast
-from diorama.processes.levels import Law, LogitNormal
-from diorama.processes.scalings import INFINITY, RectifiedFlow, Scaling
+from diorama.processes.levels import Law, LogitNormal, OfTable
+from diorama.processes.scalings import INFINITY, Epsilon, RectifiedFlow, Scaling, V
 from diorama.processes.solvers import Solver, euler
 from diorama.types import Condition, Denoiser, Noise, OnStep, ignore
+
+
+def even(sigma: Tensor) -> Tensor:
+    """Every level counts as much (Ho et al. 2020, eq. 14)."""
+    return torch.ones_like(sigma)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,13 @@ class Diffusion:
     law: Law = field(default_factory=lambda: LogitNormal(0.0, 1.0))
     sigma_max: float = INFINITY
     solver: Solver = euler
+    weight: Callable[[Tensor], Tensor] = even  # of each level (b,) in the loss
+
+    @classmethod
+    def of_table(cls, kind: type[Epsilon] | type[V], abar: tuple[float, ...], solver: Solver = euler) -> Diffusion:
+        """On a discrete table of levels, each drawn as often (Ho et al. 2020, alg. 1)."""
+        sigmas = tuple(((1 - level) / level) ** 0.5 for level in abar)
+        return cls(kind(abar), OfTable(sigmas), sigmas[-1], solver)
 
     def prior(self, shape: Sequence[int], noise: Noise) -> Tensor:
         """Pure noise at sigma_max, (b, *shape), scaled so that the network sees exactly a standard normal."""
@@ -33,11 +45,11 @@ class Diffusion:
         return noise.normal(*shape) / c_in
 
     def loss(self, model: Denoiser, x: Tensor, condition: Condition, noise: Noise) -> Tensor:
-        """Squared error of the network's own target, (b,): the weight 1 / c_out^2 (Karras et al. 2022, eq. 8)."""
+        """Squared error of the network's own target, (b,): 1 / c_out^2 of the clean sample's (Karras et al. 2022, eq. 8)."""
         sigma = self.law(noise)
         noisy = x + broadcast(sigma, x) * noise.normal(*x.shape[1:])
         error = (model(noisy, sigma, condition) - x) / broadcast(self.scaling(sigma).c_out, x)
-        return error.square().flatten(1).mean(1)
+        return self.weight(sigma) * error.square().flatten(1).mean(1)
 
     def sample(
         self, model: Denoiser, start: Tensor, condition: Condition, *, levels: Tensor, noise: Noise, on_step: OnStep = ignore

@@ -78,7 +78,7 @@ class _Table:
 
     @cached_property
     def sigmas(self) -> Tensor:
-        abar = torch.tensor(self.abar, dtype=torch.float64)
+        abar = torch.tensor(self.abar, dtype=torch.float64, device="cpu")
         return ((1 - abar) / abar).sqrt().float()
 
     def _t(self, sigma: Tensor) -> Tensor:

@@ -3,124 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diorama import cards
 from diorama.codecs.conv import ConvCodec
+from diorama.codecs.patches import PatchCodec, PatchCodecConfig
 from diorama.conditions.caption import CaptionEncoder
-from diorama.conditions.text import SentenceEncoder, TextTower
-from diorama.errors import UserError
-from diorama.guidance.classifier_free import classifier_free
-from diorama.networks.unet import UNet, UNetConfig
+from diorama.conditions.text import SentenceEncoder
+from diorama.networks.unet import UNetConfig
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import flow
-from diorama.processes.scalings import NetworkDenoiser
-from diorama.processes.solvers import SOLVERS
-from diorama.systems.base import System, TakePart
-from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, TextEmbedding, ignore
+from diorama.systems.base import TakePart
+from diorama.systems.images.latent import LatentPainter
 
 PRESETS = {
-    "nano": UNetConfig(channels=16, widths=(128,), depth=1, attention=(True,), text_width=128, embedding=192),
+    "nano": UNetConfig(channels=16, widths=(48, 96), depth=1, attention=(False, True), text_width=128, embedding=192),
     "mini": UNetConfig(channels=16, widths=(192,), depth=2, attention=(True,), text_width=384, embedding=256),
     "base": UNetConfig(channels=16, widths=(384,), depth=4, attention=(True,), heads=6, text_width=384, embedding=512),
 }
 
 
 @dataclass(eq=False)
-class Flow(System):
+class Flow(LatentPainter):
     """Sentences and styles to RGBA pictures (Esser et al. 2024 on the latents of Rombach et al. 2022)."""
-
-    codec: ConvCodec
-    text: TextTower
-    network: UNet
-    styles: tuple[str, ...] = ()
-    size: int = 128  # pixels along a side
 
     card: ClassVar[cards.Card] = cards.FLOW
     process: ClassVar[Diffusion] = Diffusion()
-    dropped: ClassVar[dict[str, float]] = {"text+label": 0.1, "label": 0.1}  # nothing asked, and words without a style
-
-    def __post_init__(self) -> None:
-        self.codec.requires_grad_(False).eval()
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Flow:
-        if preset not in PRESETS:
-            raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
-        codec, text = part("codec", ConvCodec), part("text", CaptionEncoder if preset == "nano" else SentenceEncoder)
-        codec.check_size(size)
-        config = replace(PRESETS[preset], channels=codec.config.latent, text_width=text.config.width, labels=len(labels))
-        return cls(codec, text, UNet(config), tuple(labels), size)
+        cls.card.check_preset(preset)
+        if preset == "nano":  # pixels, and words it learns itself: it stands on nothing
+            codec, text = PatchCodec(PatchCodecConfig(mean=0.3, std=0.6)), part("text", CaptionEncoder)
+            return cls.on(codec, text, PRESETS[preset], labels, size)
+        return cls.on(part("codec", ConvCodec), part("text", SentenceEncoder), PRESETS[preset], labels, size)
 
-    @property
-    def denoiser(self) -> Denoiser:
-        return NetworkDenoiser(self.network, self.process.scaling)
-
-    def encode(self, batch: Batch) -> Batch:
-        """The batch with what never changes while training: its latents and, where the text tower is frozen, its sentences."""
-        latent = self.codec.encode(batch.image.to(self.device)) if batch.latent is None else batch.latent
-        embedding = self.text(list(batch.text)) if batch.embedding is None and self.text.frozen else batch.embedding
-        return replace(batch, latent=latent, embedding=embedding)
-
-    @property
-    def cacheable(self) -> bool:
-        return self.text.frozen
-
-    def look(self, batch: Batch, noise: Noise) -> Tensor:
-        labels = [NO_LABEL] * len(batch) if batch.label is None else batch.label.tolist()
-        return self.sample(batch.text, [None if i == NO_LABEL else self.styles[i] for i in labels], noise=noise)
-
-    def loss(self, batch: Batch, noise: Noise) -> Tensor:
-        with torch.no_grad():
-            batch = self.encode(batch)
-        assert batch.latent is not None
-        text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
-        condition = Condition(text=text, label=batch.label if self.styles else None).to(self.device).drop(self.dropped, noise)
-        return self.process.loss(self.denoiser, batch.latent.to(self.device).float(), condition, noise)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        prompts: Sequence[str],
-        styles: Sequence[str | None] | None = None,
-        *,
-        negative: Sequence[str] | None = None,
-        steps: int = 20,
-        guidance: float | Tensor = 4.0,
-        solver: str = "euler",
-        noise: Noise,
-        on_step: OnStep = ignore,
-    ) -> Tensor:
-        """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
-        condition = self.condition(prompts, styles)
-        unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
-        process = replace(self.process, solver=SOLVERS[solver])
-        side = self.size // self.codec.config.stride
-        start = process.prior((self.codec.config.latent, side, side), noise)
-        guided = classifier_free(self.denoiser, guidance, unasked)
-        z = process.sample(guided, start, condition, levels=flow(steps, shift=1.5), noise=noise, on_step=on_step)
-        return self.codec.decode(z).float().clamp(-1, 1)
-
-    def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
-        names = styles or [None] * len(prompts)
-        label = torch.tensor([NO_LABEL if name is None else self.styles.index(name) for name in names], device=self.device)
-        return Condition(text=self._encode_alone(prompts), label=label if self.styles else None)
-
-    def _encode_alone(self, texts: Sequence[str]) -> TextEmbedding:
-        """Each sentence encoded by itself, then padded to the most tokens there can be: its neighbours must not change it."""
-        n, encoded = self.text.config.max_tokens, {text: self.text([text]) for text in dict.fromkeys(texts)}
-        rows = [encoded[text] for text in texts]
-        return TextEmbedding(
-            torch.cat([F.pad(row.tokens, (0, 0, 0, n - row.tokens.shape[1])) for row in rows]),
-            torch.cat([F.pad(row.mask, (0, n - row.mask.shape[1])) for row in rows]),
-            torch.cat([row.pooled for row in rows]),
-        )
-
-    def preview(self, x0: Tensor) -> Tensor:
-        """What an estimate of the latents looks like: (b, 4, size, size) in [-1, 1]."""
-        return self.codec.decode(x0).float().clamp(-1, 1)
+    def levels(self, steps: int) -> Tensor:
+        return flow(steps, shift=1.5)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from diorama import cards
-from diorama.errors import UserError
 from diorama.guidance.classifier import LogProb, classifier
 from diorama.guidance.classifier_free import classifier_free
 from diorama.guidance.scale import Scale
@@ -25,6 +24,17 @@ from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, i
 PRESETS = {
     "nano": UNetConfig(channels=3, patch=2, widths=(48, 96), depth=1, attention=(False, True), embedding=128, levels=100.0),
     "mini": UNetConfig(channels=3, widths=(64, 128, 192), depth=2, attention=(False, True, True), embedding=256, levels=100.0),
+    # 554 M for ImageNet at 256 px (Dhariwal & Nichol 2021, app. I): attention at 32, 16 and 8 px, BigGAN's blocks between sizes
+    "paper": UNetConfig(
+        channels=3,
+        widths=(256, 256, 512, 512, 1024, 1024),
+        attention=(False, False, False, True, True, True),
+        head_width=64,
+        embedding=1024,
+        levels=100.0,
+        resample="block",
+        closing=True,
+    ),
 }
 
 
@@ -47,10 +57,9 @@ class GuidedDiffusion(System):
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> GuidedDiffusion:
         cls.card.check_preset(preset)
-        config = replace(PRESETS[preset], labels=len(labels))
-        if size % (whole := config.patch * 2 ** (len(config.widths) - 1)):
-            raise UserError(f"size {size} is not a multiple of {whole}: use {max(1, size // whole) * whole}")
-        return cls(UNet(config), tuple(labels), size)
+        network = UNet(replace(PRESETS[preset], labels=len(labels)))
+        network.check_size(size)
+        return cls(network, tuple(labels), size)
 
     @property
     def denoiser(self) -> Denoiser:

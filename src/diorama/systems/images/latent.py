@@ -1,0 +1,117 @@
+"""What every system has that paints sentences and labels in the latents of a frozen codec (Rombach et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diorama.codecs.conv import ConvCodec
+from diorama.conditions.text import TextTower
+from diorama.guidance.classifier_free import classifier_free
+from diorama.networks.unet import UNet, UNetConfig
+from diorama.processes.diffusion import Diffusion
+from diorama.processes.scalings import NetworkDenoiser
+from diorama.processes.solvers import SOLVERS
+from diorama.systems.base import System
+from diorama.types import NO_LABEL, Batch, Condition, Denoiser, Noise, OnStep, TextEmbedding, ignore
+
+
+@dataclass(eq=False)
+class LatentPainter(System):
+    """Sentences and styles to RGBA pictures; subclasses say by which process, and along which levels it is walked."""
+
+    codec: ConvCodec
+    text: TextTower
+    network: UNet
+    styles: tuple[str, ...] = ()
+    size: int = 128  # pixels along a side
+
+    process: ClassVar[Diffusion]
+    dropped: ClassVar[dict[str, float]] = {"text+label": 0.1, "label": 0.1}  # nothing asked, and words without a style
+
+    def __post_init__(self) -> None:
+        self.codec.requires_grad_(False).eval()
+
+    @classmethod
+    def on(cls, codec: ConvCodec, text: TextTower, shape: UNetConfig, labels: Sequence[str], size: int) -> Self:
+        """An untrained one of this shape, as wide at its ends as what it stands on."""
+        network = UNet(replace(shape, channels=codec.config.latent, text_width=text.config.width, labels=len(labels)))
+        network.check_size(size, codec.config.stride)
+        return cls(codec, text, network, tuple(labels), size)
+
+    def levels(self, steps: int) -> Tensor:
+        """(steps + 1,) from pure noise to 0."""
+        raise NotImplementedError
+
+    @property
+    def denoiser(self) -> Denoiser:
+        return NetworkDenoiser(self.network, self.process.scaling)
+
+    def encode(self, batch: Batch) -> Batch:
+        """The batch with what never changes while training: its latents and, where the text tower is frozen, its sentences."""
+        latent = self.codec.encode(batch.image.to(self.device)) if batch.latent is None else batch.latent
+        embedding = self.text(list(batch.text)) if batch.embedding is None and self.text.frozen else batch.embedding
+        return replace(batch, latent=latent, embedding=embedding)
+
+    @property
+    def cacheable(self) -> bool:
+        return self.text.frozen
+
+    def look(self, batch: Batch, noise: Noise) -> Tensor:
+        labels = [NO_LABEL] * len(batch) if batch.label is None else batch.label.tolist()
+        return self.sample(batch.text, [None if i == NO_LABEL else self.styles[i] for i in labels], noise=noise)
+
+    def loss(self, batch: Batch, noise: Noise) -> Tensor:
+        with torch.no_grad():
+            batch = self.encode(batch)
+        assert batch.latent is not None
+        text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
+        condition = Condition(text=text, label=batch.label if self.styles else None).to(self.device).drop(self.dropped, noise)
+        return self.process.loss(self.denoiser, batch.latent.to(self.device).float(), condition, noise)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[str],
+        styles: Sequence[str | None] | None = None,
+        *,
+        negative: Sequence[str] | None = None,
+        steps: int = 20,
+        guidance: float | Tensor = 4.0,
+        solver: str = "euler",
+        noise: Noise,
+        on_step: OnStep = ignore,
+    ) -> Tensor:
+        """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
+        condition = self.condition(prompts, styles)
+        unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
+        process = replace(self.process, solver=SOLVERS[solver])
+        side = self.size // self.codec.config.stride
+        start = process.prior((self.codec.config.latent, side, side), noise)
+        guided = classifier_free(self.denoiser, guidance, unasked)
+        z = process.sample(guided, start, condition, levels=self.levels(steps), noise=noise, on_step=on_step)
+        return self.preview(z)
+
+    def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
+        names = styles or [None] * len(prompts)
+        label = torch.tensor([NO_LABEL if name is None else self.styles.index(name) for name in names], device=self.device)
+        return Condition(text=self._encode_alone(prompts), label=label if self.styles else None)
+
+    def _encode_alone(self, texts: Sequence[str]) -> TextEmbedding:
+        """Each sentence encoded by itself, then padded to the most tokens there can be: its neighbours must not change it."""
+        n, encoded = self.text.config.max_tokens, {text: self.text([text]) for text in dict.fromkeys(texts)}
+        rows = [encoded[text] for text in texts]
+        return TextEmbedding(
+            torch.cat([F.pad(row.tokens, (0, 0, 0, n - row.tokens.shape[1])) for row in rows]),
+            torch.cat([F.pad(row.mask, (0, n - row.mask.shape[1])) for row in rows]),
+            torch.cat([row.pooled for row in rows]),
+        )
+
+    def preview(self, x0: Tensor) -> Tensor:
+        """What an estimate of the latents looks like: (b, 4, size, size) in [-1, 1]."""
+        return self.codec.decode(x0).float().clamp(-1, 1)
