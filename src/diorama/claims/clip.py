@@ -102,11 +102,11 @@ class ClipClaim(Claim):
     )
 
     def run(self, seed: int) -> Mapping[str, Effect]:
-        return {"A": self._objective(seed), **self._data(seed)}
+        return {"A": self.objective(seed), **self.data(seed)}
 
     # --- A: the objective ---
 
-    def _objective(self, seed: int) -> Effect:
+    def objective(self, seed: int) -> Effect:
         world = World(mix(seed, 1), 2**40, SIZE, Rules(most=2, subjects=0.0, held_out=HELD_OUT), form="short")
         contrast, words = clip(seed), word_predictor(seed)
         ratio = flops(contrast, world) / flops(words, world)
@@ -119,7 +119,7 @@ class ClipClaim(Claim):
 
     # --- B: the data ---
 
-    def _data(self, seed: int) -> dict[str, Effect]:
+    def data(self, seed: int) -> dict[str, Effect]:
         kinds = concepts(seed, self.pool)
         texts = [caption(thing(seed, i, k), form="short") for i, k in enumerate(kinds)]
         rng = random.Random(mix(seed, 2))

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from diorama.critics.contrastive import accuracy
 from diorama.critics.fidelity import psnr
-from diorama.critics.statistics import mean, share
+from diorama.critics.statistics import share
+from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.registry import HELD_OUT, Foundation
 from diorama.foundations.world import world_of
 from diorama.systems.base import System
 from diorama.systems.images.autoencoder import Autoencoder
 from diorama.systems.images.flow import Flow
+from diorama.systems.images.guided_diffusion import GuidedDiffusion
+from diorama.systems.images.masked_tokens import MaskedTokens
+from diorama.systems.images.vq import VectorQuantised
+from diorama.systems.understanding.classifier import Classifier
 from diorama.systems.understanding.clip import Clip
+from diorama.systems.understanding.mae import MaskedAutoencoder
 from diorama.types import Noise, Score
 from diorama.worlds.oracle import Oracle
 from diorama.worlds.scene import Rules
-from diorama.worlds.source import unseen
+from diorama.worlds.source import World, unseen
 
 SEED = 77  # of the world that is measured on; training uses 0 and 1
 CHUNK = 64
-Measure = Callable[[Foundation, System], dict[str, Score]]
+N = 512  # pictures
+Scores = dict[str, Score]
 
 
-def measure(what: Foundation, system: System) -> dict[str, Score]:
-    """Its numbers by name; none where the kind of system has no measure yet."""
+def measure(what: Foundation, system: System) -> Scores:
+    """Its numbers by name."""
     with torch.no_grad():
-        return MEASURES[what.system](what, system.eval()) if what.system in MEASURES else {}
+        return MEASURES[what.system](what, system.eval())
 
 
 def held_out(what: Foundation) -> tuple[tuple[str, str], ...]:
@@ -37,30 +45,46 @@ def held_out(what: Foundation) -> tuple[tuple[str, str], ...]:
     return unseen(Rules(**what.rules), HELD_OUT)
 
 
-def reconstruction(what: Foundation, system: System, n: int = 512) -> dict[str, Score]:
+def named(colour: str, shape: str) -> str:
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}"
+
+
+# --- codecs ----------------------------------------------------------------------------------------
+
+
+def reconstruction(what: Foundation, system: System) -> Scores:
     assert isinstance(system, Autoencoder)
-    world, values = world_of(what, SEED), []
-    for first in range(0, n, CHUNK):
-        image = world.batch(first, CHUNK).image
-        values.append(psnr(system.reconstruct(image), image))
-    return {"PSNR": mean(torch.cat(values), "dB", True)}
+    return {"PSNR": psnr.score(_over(world_of(what, SEED), lambda image: psnr(system.reconstruct(image), image)))}
 
 
-def zero_shot(what: Foundation, system: System, n: int = 1024) -> dict[str, Score]:
+def tokens(what: Foundation, system: System) -> Scores:
+    assert isinstance(system, VectorQuantised)
+    world = world_of(what, SEED)
+    codes = _over(world, system.tokenise)
+    pictures = _over(world, lambda image: psnr(system.detokenise(system.tokenise(image)), image))
+    seen = counts(codes, system.quantiser.config.codes)
+    return {"PSNR": psnr.score(pictures), "codes used": used(seen), "perplexity of the codes": perplexity(seen)}
+
+
+def _over(world: World, see: Callable[[Tensor], Tensor], n: int | None = None) -> Tensor:
+    return torch.cat([see(world.batch(first, CHUNK).image) for first in range(0, n or N, CHUNK)])
+
+
+# --- what reads pictures ---------------------------------------------------------------------------
+
+
+def zero_shot(what: Foundation, system: System) -> Scores:
     """Of one thing: its colour and its shape, each taken from the best of 64 sentences "a red circle"; and in pairs never trained on."""
     assert isinstance(system, Clip)
     rules = Rules(**what.rules)
     pairs = [(colour, shape) for colour in rules.colours for shape in rules.shapes]
-    classes = system.encode_text([named(colour, shape) for colour, shape in pairs])
-    world, right = world_of(what, SEED, most=1, subjects=0.0), []
-    for first in range(0, n, CHUNK):
-        best = (system.encode_image(world.batch(first, CHUNK).image) @ classes.T).argmax(1).tolist()
-        things = [world.scene(i).things[0] for i in range(first, first + CHUNK)]
-        right += [
-            (pairs[k][0] == t.colour, pairs[k][1] == t.shape, (t.colour, t.shape) in set(held_out(what)))
-            for k, t in zip(best, things, strict=True)
-        ]
-    colour, shape, new = torch.tensor(right).T
+    sentences = system.encode_text([named(*pair) for pair in pairs])
+    world = world_of(what, SEED, most=1, subjects=0.0)
+    best = _over(world, lambda image: (system.encode_image(image) @ sentences.T).argmax(1), 2 * N).tolist()
+    things = [world.scene(i).things[0] for i in range(2 * N)]
+    colour = torch.tensor([pairs[k][0] == thing.colour for k, thing in zip(best, things, strict=True)])
+    shape = torch.tensor([pairs[k][1] == thing.shape for k, thing in zip(best, things, strict=True)])
+    new = torch.tensor([(thing.colour, thing.shape) in held_out(what) for thing in things])
     return {
         "zero-shot colour, of 8": share(colour),
         "zero-shot shape, of 8": share(shape),
@@ -69,28 +93,79 @@ def zero_shot(what: Foundation, system: System, n: int = 1024) -> dict[str, Scor
     }
 
 
-def alignment(what: Foundation, system: System, n: int = 256) -> dict[str, Score]:
+def classes(what: Foundation, system: System) -> Scores:
+    assert isinstance(system, Classifier)
+    world = world_of(what, SEED)
+    truth = torch.cat([_labels(world, first) for first in range(0, N, CHUNK)])
+    return {f"label right, of {len(system.labels)}": accuracy(_over(world, system.label_of), truth)}
+
+
+def linear(what: Foundation, system: System) -> Scores:
+    """A linear reader of the mean token: which of eight shapes a picture of one thing shows, beside the same reader of the pixels."""
+    assert isinstance(system, MaskedAutoencoder)
+    world = world_of(replace(what, label="shape"), SEED, most=1, subjects=0.0)
+    labels = torch.cat([_labels(world, first) for first in range(0, 4 * N, CHUNK)])
+
+    def right(see: Callable[[Tensor], Tensor]) -> Score:
+        x = _over(world, see, 4 * N).double()
+        x = torch.cat([(x - x.mean(0)) / x.std(0).clamp_min(1e-6), torch.ones_like(x[:, :1])], 1)
+        fitted, tested = slice(0, 3 * N), slice(3 * N, None)
+        goal = torch.nn.functional.one_hot(labels[fitted], 8).double()
+        ridge = x[fitted].T @ x[fitted] + 30.0 * torch.eye(x.shape[1], dtype=x.dtype)
+        return accuracy((x[tested] @ torch.linalg.solve(ridge, x[fitted].T @ goal)).argmax(1), labels[tested])
+
+    return {
+        "shape by a linear reader, of 8": right(lambda image: system.tokens(image).mean(1)),
+        "the same from pixels": right(lambda image: image[:, :3].flatten(1)),
+    }
+
+
+def _labels(world: World, first: int) -> Tensor:
+    label = world.batch(first, CHUNK).label
+    assert label is not None
+    return label
+
+
+# --- what makes pictures ---------------------------------------------------------------------------
+
+
+def alignment(what: Foundation, system: System) -> Scores:
     """Whether the oracle reads in a picture what its caption asks for; unreadable is wrong. Half the captions name two things."""
-    assert isinstance(system, Flow)
-    rules, held = Rules(**what.rules), held_out(what)
-    known = replace(rules, held_out=held).pairs
-    scores = {}
-    for name, first in (("pairs trained on", known), ("pairs never trained on", held)):
-        captions = [_asked(first[i % len(first)], known[(7 * i) % len(known)] if i % 2 else None) for i in range(n)]
-        scores[f"oracle alignment, {name}"] = kept(captions, lambda some, noise: system.sample(some, noise=noise))
-    return scores
+    assert isinstance(system, Flow | MaskedTokens)
+    held = held_out(what)
+    known = replace(Rules(**what.rules), held_out=held).pairs
+    return {
+        f"oracle alignment, {name}": kept(_asked(first, known), lambda some, noise: system.sample(some, noise=noise))
+        for name, first in (("pairs trained on", known), ("pairs never trained on", held))
+    }
 
 
-def _asked(first: tuple[str, str], second: tuple[str, str] | None) -> str:
-    words = [named(colour, shape) for colour, shape in dict.fromkeys(pair for pair in (first, second) if pair)]
-    return " and ".join(words)
+def _asked(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> list[str]:
+    """Captions of one thing and of two in turn."""
+    words = []
+    for i in range(N // 2):
+        a, b = first[i // 2 % len(first)], second[(7 * i) % len(second)]
+        words.append(named(*a) if i % 2 or a == b else f"{named(*a)} and {named(*b)}")
+    return words
 
 
-def named(colour: str, shape: str) -> str:
-    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}"
+def asked_class(what: Foundation, system: System) -> Scores:
+    assert isinstance(system, GuidedDiffusion)
+    label = torch.arange(N // 2) % len(system.labels)
+    captions = [f"a {system.labels[k]}" for k in label.tolist()]
+    sizes = {word: k for k, word in enumerate(system.labels)}
+    return {
+        f"asked class, {name}": kept(
+            captions,
+            lambda some, noise, guidance=guidance: system.sample(  # type: ignore[misc]
+                torch.tensor([sizes[words.split()[-1]] for words in some]), guidance=guidance, noise=noise
+            ),
+        )
+        for name, guidance in (("no guidance", 1.0), ("classifier-free guidance 3", 3.0))
+    }
 
 
-def kept(captions: list[str], sample: Callable[[list[str], Noise], Tensor], seed: int = SEED) -> Score:
+def kept(captions: Sequence[str], sample: Callable[[Sequence[str], Noise], Tensor], seed: int = SEED) -> Score:
     """The share of captions that the oracle finds kept, all of it, in a picture sampled for each."""
     oracle, found = Oracle(), []
     for first in range(0, len(captions), CHUNK):
@@ -100,4 +175,13 @@ def kept(captions: list[str], sample: Callable[[list[str], Noise], Tensor], seed
     return oracle.score(torch.cat(found))
 
 
-MEASURES: Mapping[str, Measure] = {"autoencoder": reconstruction, "clip": zero_shot, "flow": alignment}
+MEASURES: Mapping[str, Callable[[Foundation, System], Scores]] = {
+    "autoencoder": reconstruction,
+    "vq": tokens,
+    "clip": zero_shot,
+    "classifier": classes,
+    "mae": linear,
+    "flow": alignment,
+    "masked-tokens": alignment,
+    "guided-diffusion": asked_class,
+}

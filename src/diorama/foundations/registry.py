@@ -57,13 +57,13 @@ _ALL = (
             storage="bfloat16",
             summary=f"pictures to latents {f} times smaller along each side, and back",
         )
-        for f, size, steps in ((2, 64, 1000), (4, 64, 1200), (8, 64, 1200), (16, 64, 1200))
+        for f, size, steps in ((2, 64, 500), (4, 64, 700), (8, 64, 1200), (16, 64, 900))
     ),
     Foundation(
         name="world-vq",
         system="vq",
         preset="mini",
-        plan=_plan(1500),
+        plan=_plan(900),
         storage="bfloat16",
         summary="pictures of 32 px to 8 x 8 tokens of a codebook, and back",
     ),
@@ -84,19 +84,17 @@ _ALL = (
     Foundation(
         name="world-flow",
         system="flow",
-        size=64,
         rules=SIMPLE,
         form="short",
-        base="world-codec-f8",
-        plan=_plan(3000, ema=0.999),
-        summary="captions to pictures of 64 px: one or two plain things, by a rectified flow in latents",
+        plan=_plan(4500, ema=0.999),
+        summary="captions to pictures of 32 px: one or two plain things, by a rectified flow of pixels",
     ),
     Foundation(
         name="world-classes",
         system="guided-diffusion",
         rules=SINGLE,
         label="shape",
-        plan=_plan(2400, ema=0.999),
+        plan=_plan(1500, ema=0.998),
         storage="bfloat16",
         summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
     ),
@@ -106,7 +104,7 @@ _ALL = (
         preset="noisy",
         rules=SINGLE,
         label="shape",
-        plan=_plan(1500),
+        plan=_plan(700),
         summary="which of eight shapes a noisy picture shows, at any level of noise: for classifier guidance",
     ),
     Foundation(
@@ -125,7 +123,7 @@ _ALL = (
         preset="mini",
         label="kind",
         rules={"most": 1, "subjects": 0.0},
-        plan=_plan(2000),
+        plan=_plan(1200),
         summary="what one thing is, in any style, and the features that distances between sets of pictures are taken in",
     ),
     Foundation(
