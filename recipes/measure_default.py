@@ -1,6 +1,6 @@
 r"""Measure a text-to-image model on held-out (concept, style) prompts, by an independent scorer that never saw it.
 
-    diorama train clip --data emoji --on-white --size 128 --hold-out 0.1 --often base=2 --out runs/clip \
+    diorama train clip --data emoji --on-white --size 64 --hold-out 0.1 --often base=2 --out runs/clip \
         --steps 1400 --batch 128 --lr 1e-3 --warmup 100 --decay 0.5 --weight-decay 0.05 --ema 0.995
     python recipes/measure_default.py runs/default/model --data emoji --scorer runs/clip/model --out runs/default/measured
 

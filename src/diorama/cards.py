@@ -126,7 +126,7 @@ CLIP = Card(
         "heads": "Heads",
         "style": "StyleTower",
     },
-    presets={"nano": 1_395_462, "mini": 2_120_886},
+    presets={"nano": 1_321_094, "mini": 1_764_822},
     place="diorama.systems.understanding.clip:Clip",
 )
 

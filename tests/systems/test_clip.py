@@ -8,9 +8,9 @@ from torch import Tensor
 
 from diorama.conditions.text import SentenceConfig, SentenceEncoder
 from diorama.critics.contrastive import info_nce, same
-from diorama.data.augment import augment, glimpse, roughen
+from diorama.data.augment import augment
 from diorama.errors import UserError
-from diorama.networks.towers import StyleConfig, TowerConfig
+from diorama.networks.towers import TowerConfig
 from diorama.systems.base import load_system
 from diorama.systems.understanding.clip import Clip
 from diorama.training.loop import fit
@@ -113,61 +113,3 @@ def test_without_styles_there_is_no_style_to_tell():
     assert system(0, squares(0), Noise(range(32))).shape == (32,)
     with pytest.raises(UserError, match="without styles"):
         system.style_of(squares(0).image)
-
-
-def fine(n: int = 16) -> Batch:
-    """Grey pictures of 32 px, the second style in stripes one pixel wide, which averages over two pixels make grey again."""
-    image, style = torch.zeros(n, 4, 32, 32), torch.arange(n) % 2
-    image[style == 1, :3, :, ::2], image[style == 1, :3, :, 1::2] = 0.5, -0.5
-    return Batch(image, ["a square"] * n, style)
-
-
-def closer(size: int) -> Clip:
-    torch.manual_seed(0)
-    style = StyleConfig(styles=1, size=size, width=8, deeper=(8,), glimpse=16)
-    return Clip.build(sentence_encoder(), ["plain", "striped"], TowerConfig(size=16, patch=2, widths=(16, 32)), style).eval()
-
-
-@torch.no_grad()
-def test_the_style_is_told_closer_by_than_what_is_shown():
-    batch, near, far = fine(), closer(32), closer(0)
-    assert torch.equal(near.encode(batch).latent, batch.image[:, :3])
-    assert near.features(batch.image).unique(dim=0).shape[0] == 1  # at 16 px all are the same grey
-    assert far.style(far.close(batch.image)).unique(dim=0).shape[0] == 1
-    assert near.style(near.close(batch.image)).unique(dim=0).shape[0] == 2
-    cached = Batch(batch.image.new_zeros(0), batch.text, batch.label, near.encode(batch).latent)
-    assert torch.equal(near.loss(cached, Noise(range(16))), near.loss(batch, Noise(range(16))))
-
-
-def test_a_style_is_learned_from_parts_of_pictures():
-    system, batch = closer(32), fine()
-    plan = Plan(steps=30, batch=16, lr=3e-3, warmup=3, ema=0.5, sample_every=30, device="cpu", dtype="float32")
-    fit(system, lambda step, rank=0, world=1: batch, plan)
-    assert system.eval().style_of(batch.image).tolist() == batch.label.tolist()
-
-
-def test_a_glimpse_is_a_part_of_its_picture_and_not_an_empty_one():
-    image = torch.ones(1, 3, 16, 16)
-    image[..., :4] = torch.linspace(-1, 0.9, 64).reshape(16, 4)  # all different, at the left
-    part = glimpse(image, 8, Noise([0]), tries=64)[0]
-    assert any(torch.equal(part, image[0, :, i : i + 8, :8]) for i in range(9))
-    assert torch.equal(glimpse(image, 16, Noise([0])), image)
-
-
-def test_roughening_is_bounded_and_a_sample_its_own():
-    x = squares(0).image[:3, :3]
-    rough = roughen(x, Noise([1, 2, 3]))
-    assert rough.abs().max() <= 1 and not torch.equal(rough, x)
-    assert torch.equal(rough[1:2], roughen(x[1:2], Noise([2])))
-    assert torch.equal(roughen(x, Noise([1, 2, 3]), most=0.0), x)
-
-
-def test_presets_look_at_64_pixels_and_mini_at_the_style_closer():
-    def part(name, kind):
-        return sentence_encoder()
-
-    with torch.device("meta"):
-        mini = Clip.new(preset="mini", size=128, labels=["flat", "framed"], part=part)
-        nano = Clip.build(sentence_encoder(), ["flat", "framed"], TowerConfig(size=32))
-    assert (mini.image.config.size, mini.style.config.size, mini.style.config.glimpse) == (64, 128, 64)
-    assert nano.style.config == StyleConfig(styles=2)

@@ -20,21 +20,8 @@ def augment(image: Tensor, noise: Noise) -> Tensor:
     return (1 - ink * (1 + 0.1 * u[:, 3:, None, None])).clamp(-1, 1)
 
 
-def soften(image: Tensor, noise: Noise, most: float = 0.5) -> Tensor:
-    """Pictures blurred by up to `most`, as a codec may blur them; not moved, since resampling would smear what tells styles apart."""
-    strength = most * noise.uniform()[:, None, None, None]
+def soften(image: Tensor, noise: Noise) -> Tensor:
+    """Pictures blurred by up to half, as a codec may blur them; not moved, since resampling would smear what tells styles apart."""
+    strength = 0.5 * noise.uniform()[:, None, None, None]
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), value=1.0), 3, 1)
     return torch.lerp(image, blurred, strength)
-
-
-def roughen(image: Tensor, noise: Noise, most: float = 0.06) -> Tensor:
-    """Pictures with normal noise of up to `most` on them, as a generator may leave some."""
-    strength = most * noise.uniform()[:, None, None, None]
-    return (image + strength * noise.normal(*image.shape[1:])).clamp(-1, 1)
-
-
-def glimpse(image: Tensor, size: int, noise: Noise, tries: int = 4) -> Tensor:
-    """A square of `size` pixels from each picture on white: of a few at random, the one with the most ink."""
-    corners = noise.integers(image.shape[-1] - size + 1, tries, 2).tolist()
-    squares = [[x[:, i : i + size, j : j + size] for i, j in places] for x, places in zip(image, corners, strict=True)]
-    return torch.stack([min(some, key=lambda square: float(square.mean())) for some in squares])

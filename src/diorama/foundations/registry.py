@@ -43,8 +43,17 @@ def _plan(steps: int, batch: int = 64, lr: float = 1e-3, **more: Any) -> Plan:
     )
 
 
-SIMPLE = {"most": 2, "styles": ("flat",), "textures": ("plain",), "grounds": ("plain", "gradient"), "subjects": 0.0}
-SINGLE = {**SIMPLE, "most": 1}
+CLEAR = ("medium", "large")  # a small thing is eight pixels of 32 across: its shape takes ten times the pictures to learn
+READ = {"most": 2, "sizes": CLEAR}
+PAINTED = {
+    "most": 2,
+    "sizes": ("large",),
+    "styles": ("flat",),
+    "textures": ("plain",),
+    "grounds": ("plain", "gradient"),
+    "subjects": 0.0,
+}
+SINGLE = {**PAINTED, "most": 1}
 
 _ALL = (
     *(
@@ -70,31 +79,31 @@ _ALL = (
     Foundation(
         name="world-clip",
         system="clip",
-        rules={"most": 2},
-        plan=_plan(1600, 96, decay=0.5),
+        rules=READ,
+        plan=_plan(4000, lr=3e-3, decay=0.5),
         summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
     ),
     Foundation(
         name="world-scorer",
         system="clip",
-        rules={"most": 2},
-        plan=_plan(1600, 96, decay=0.5, seed=1),
+        rules=READ,
+        plan=_plan(4000, lr=3e-3, decay=0.5, seed=1),
         summary="a second CLIP, another seed and other pictures: it only scores",
     ),
     Foundation(
         name="world-flow",
         system="flow",
-        rules=SIMPLE,
+        rules=PAINTED,
         form="short",
-        plan=_plan(4500, ema=0.999),
-        summary="captions to pictures of 32 px: one or two plain things, by a rectified flow of pixels",
+        plan=_plan(4500, lr=2e-3, ema=0.999),
+        summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
     ),
     Foundation(
         name="world-classes",
         system="guided-diffusion",
         rules=SINGLE,
         label="shape",
-        plan=_plan(1500, ema=0.998),
+        plan=_plan(2200, lr=2e-3, ema=0.998),
         storage="bfloat16",
         summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
     ),
@@ -104,14 +113,14 @@ _ALL = (
         preset="noisy",
         rules=SINGLE,
         label="shape",
-        plan=_plan(700),
+        plan=_plan(1200, lr=3e-3),
         summary="which of eight shapes a noisy picture shows, at any level of noise: for classifier guidance",
     ),
     Foundation(
         name="world-tokens",
         system="masked-tokens",
         preset="mini",
-        rules=SIMPLE,
+        rules=PAINTED,
         form="short",
         base="world-vq",
         plan=_plan(2500),
@@ -122,8 +131,8 @@ _ALL = (
         system="classifier",
         preset="mini",
         label="kind",
-        rules={"most": 1, "subjects": 0.0},
-        plan=_plan(1200),
+        rules={"most": 1, "sizes": CLEAR, "subjects": 0.0},
+        plan=_plan(2400, lr=3e-3),
         summary="what one thing is, in any style, and the features that distances between sets of pictures are taken in",
     ),
     Foundation(

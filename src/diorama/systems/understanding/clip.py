@@ -14,14 +14,13 @@ from diorama import cards
 from diorama.conditions.caption import CaptionEncoder
 from diorama.conditions.text import SentenceEncoder, TextTower
 from diorama.critics.contrastive import info_nce, same
-from diorama.data.augment import augment, glimpse, roughen, soften
+from diorama.data.augment import augment, soften
 from diorama.errors import UserError
 from diorama.networks.towers import Heads, HeadsConfig, ImageTower, StyleConfig, StyleTower, TowerConfig
 from diorama.systems.base import System, TakePart
 from diorama.types import NO_LABEL, Batch, Noise, TextEmbedding
 
-PRESETS = {"nano": TowerConfig(patch=2, widths=(32, 64, 128), dropout=0.0), "mini": TowerConfig()}
-STYLES = {"nano": StyleConfig(styles=1), "mini": StyleConfig(styles=1, deeper=(64, 96), glimpse=64)}
+PRESETS = {"nano": TowerConfig(patch=2, widths=(32, 64, 128), heads=0, dropout=0.0), "mini": TowerConfig()}
 
 
 @dataclass(eq=False)
@@ -29,8 +28,7 @@ class Clip(System):
     """Pictures and sentences to unit vectors of one space (Radford et al. 2021), and a picture's style beside.
 
     The sentence tower is a frozen pretrained one with a small network on top (a few thousand captions teach no English), or, in the
-    `nano` preset, one that learns its words with the rest. What a picture shows is told at 64 pixels along a side, or fewer; how it
-    is drawn, by `mini` at all that there are.
+    `nano` preset, one that learns its words with the rest.
     """
 
     image: ImageTower
@@ -42,22 +40,18 @@ class Clip(System):
     card: ClassVar[cards.Card] = cards.CLIP
 
     @classmethod
-    def build(
-        cls, text: TextTower, styles: Sequence[str], tower: TowerConfig | None = None, style: StyleConfig = STYLES["nano"]
-    ) -> Clip:
-        """A new, untrained system around a trained sentence encoder. `style` may have any number of styles: there are as many as named."""
+    def build(cls, text: TextTower, styles: Sequence[str], tower: TowerConfig | None = None) -> Clip:
+        """A new, untrained system around a trained sentence encoder."""
         image = ImageTower(tower or TowerConfig())
         heads = Heads(HeadsConfig(image_width=image.width, text_width=text.config.width))
-        return cls(image, text, heads, StyleTower(replace(style, styles=max(1, len(styles)))), tuple(styles))
+        return cls(image, text, heads, StyleTower(StyleConfig(styles=max(1, len(styles)))), tuple(styles))
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Clip:
         if preset not in PRESETS:
             raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
         text = part("text", CaptionEncoder if preset == "nano" else SentenceEncoder)
-        tower, style = PRESETS[preset], STYLES[preset]
-        close = replace(style, size=size, glimpse=min(size, style.glimpse)) if style.glimpse else style
-        return cls.build(text, labels, replace(tower, size=min(size, tower.size)), close)
+        return cls.build(text, labels, replace(PRESETS[preset], size=size))
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -67,9 +61,8 @@ class Clip(System):
         return batch.image[best.cpu()]
 
     def encode(self, batch: Batch) -> Batch:
-        """The batch with what never changes while training: its pictures at the larger tower's size and, from a frozen tower, its sentences."""
-        size = max(self.image.config.size, self.style.config.size)
-        latent = self.fit(batch.image, size) if batch.latent is None else batch.latent
+        """The batch with what never changes while training: its pictures at the tower's size and, from a frozen tower, its sentences."""
+        latent = self.fit(batch.image) if batch.latent is None else batch.latent
         embedding = self.text(list(batch.text)) if batch.embedding is None and self.text.frozen else batch.embedding
         return replace(batch, latent=latent, embedding=embedding)
 
@@ -89,36 +82,22 @@ class Clip(System):
         image = batch.latent.to(self.device).float()
         text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
         embedding = TextEmbedding(*(part.to(self.device) for part in text))
-        seen = self.fit(image)
-        moved = augment(seen, noise) if self.training else seen
+        moved, softened = (augment(image, noise), soften(image, noise)) if self.training else (image, image)
         similarity = self.heads.picture(self.image(moved)) @ self.heads.text(embedding).T
         contrast = info_nce(self.heads.scale * similarity, same(embedding.pooled.detach()))
-        return {"contrast": contrast, "style": self._style_loss(image, batch.label, noise)}
+        return {"contrast": contrast, "style": self._style_loss(softened, batch.label)}
 
-    def _style_loss(self, image: Tensor, label: Tensor | None, noise: Noise) -> Tensor:
+    def _style_loss(self, image: Tensor, label: Tensor | None) -> Tensor:
         if not self.styles or label is None:
             return image.new_zeros(len(image))
-        close = self.close(image)
-        logits = self.style(self._worsened(close, noise) if self.training else close)
-        return F.cross_entropy(logits, label.to(image.device), ignore_index=NO_LABEL, reduction="none")
-
-    def _worsened(self, image: Tensor, noise: Noise) -> Tensor:
-        """As a generator's codec may blur and roughen it: the style must still be told."""
-        if not self.style.config.glimpse:
-            return soften(image, noise)
-        square = glimpse(image, self.style.config.glimpse, noise)
-        return roughen(soften(soften(square, noise, 1.0), noise, 1.0), noise)
+        return F.cross_entropy(self.style(image), label.to(image.device), ignore_index=NO_LABEL, reduction="none")
 
     # --- use --------------------------------------------------------------------------------------
 
-    def fit(self, image: Tensor, size: int = 0) -> Tensor:
-        """(b, c >= 3, h, w) in [-1, 1], the picture on white first -> (b, 3, size, size) by averages over areas; 0 is the tower's size."""
-        size = size or self.image.config.size
+    def fit(self, image: Tensor) -> Tensor:
+        """(b, c >= 3, h, w) in [-1, 1], the picture on white first -> (b, 3, size, size) by averages over areas."""
+        size = self.image.config.size
         return F.interpolate(image[:, :3].to(self.device), (size, size), mode="area")
-
-    def close(self, image: Tensor) -> Tensor:
-        """What the style tower looks at: as `fit`, at its own size."""
-        return self.fit(image, self.style.config.size)
 
     def features(self, image: Tensor) -> Tensor:
         """What the tower sees, before either head: (b, d), differentiable in the picture. Distances are taken here."""
@@ -136,4 +115,4 @@ class Clip(System):
         """Which of `styles` each picture (b, c >= 3, h, w) has, (b,) int64."""
         if not self.styles:
             raise UserError("this scorer was trained without styles: train it on data with a style or label column")
-        return self.style(self.close(image)).argmax(-1)
+        return self.style(self.fit(image)).argmax(-1)
