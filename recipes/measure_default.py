@@ -38,6 +38,7 @@ from diorama.errors import UserError
 from diorama.files import atomic_file, write_json
 from diorama.networks.precision import ground, processor_kind, use_cores
 from diorama.pictures import labelled, sheet, to_pil
+from diorama.pipeline import load
 from diorama.systems.base import System, load_system
 from diorama.systems.images.flow import Flow
 from diorama.systems.understanding.clip import Clip
@@ -60,9 +61,9 @@ class Arguments:
     out: Path
     n: int = 500  # held-out prompts, all there are if fewer
     seed: int = 0  # picture i is made with seed + i
-    steps: int = 20
-    guidance: float = 4.0
-    solver: str = "euler"
+    steps: int | None = None  # the model's own default, as of the two below
+    guidance: float | None = None
+    solver: str | None = None
     threads: int | None = None
     quick: bool = False  # only retrieval, style and distances of held-out prompts: for a sweep
 
@@ -224,7 +225,8 @@ class Model:
         if not isinstance(system, Flow):
             raise UserError(f"{arguments.model} is a saved {system.card.slug}, which makes no pictures from words: give a flow")
         self.system = system.to(self.ground.device)
-        self.options: dict[str, Any] = dict(steps=arguments.steps, guidance=arguments.guidance, solver=arguments.solver)
+        own, asked = load(arguments.model, device="cpu").defaults, vars(arguments)
+        self.options: dict[str, Any] = {name: value if asked[name] is None else asked[name] for name, value in own.items()}
         self.seed, self.seconds, self.made = arguments.seed, 0.0, 0
 
     def make(self, asked: Sequence[Asked]) -> Tensor:
@@ -376,6 +378,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 def settings(arguments: Arguments, model: Model, n: int) -> dict[str, Any]:
     return {
         **{k: str(v) if isinstance(v, Path) else v for k, v in asdict(arguments).items()},
+        **model.options,
         "prompts": n,
         "seconds_per_picture": round(model.seconds / model.made, 4),
         "dtype": model.ground.dtype_name,

@@ -13,7 +13,7 @@ from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
 from diorama.foundations.registry import HELD_OUT
-from diorama.foundations.world import world_of
+from diorama.foundations.world import clips_of, world_of
 from diorama.models import locate
 from diorama.training.plan import Plan
 from diorama.worlds.scene import Rules
@@ -44,19 +44,21 @@ def quick(monkeypatch):
 def test_every_model_has_a_system_a_preset_and_a_world(what):
     card = cards.find(what.system)
     card.check_preset(what.preset)
-    batch = world_of(what, 5).batch(0, 2)
-    assert batch.image.shape == (2, 4, what.size, what.size)
+    batch = (clips_of if what.moving else world_of)(what, 5).batch(0, 2)
+    frames = [what.rules["frames"]] if what.moving else []
+    assert batch.image.shape == (2, 4, *frames, what.size, what.size)
     if what.base:
         assert find(what.base).storage
         assert list(FOUNDATIONS).index(what.base) < list(FOUNDATIONS).index(what.name)
 
 
 def test_nobody_is_shown_what_is_held_out():
-    held = {unseen(Rules(**what.rules), HELD_OUT) for what in FOUNDATIONS.values()}
+    held = {unseen(Rules(**({} if what.moving else what.rules)), HELD_OUT) for what in FOUNDATIONS.values()}
     assert len(held) == 1  # the same pairs for all
     for what in FOUNDATIONS.values():
         source = make.data_of(what).open(what.plan.seed)
-        things = [thing for i in range(200) for thing in source.scene(i).named]
+        scenes = [source.clip(i).shots[0].scene if what.moving else source.scene(i) for i in range(200)]
+        things = [thing for made in scenes for thing in made.named]
         assert not {(t.colour, t.shape) for t in things} & set(*held)
 
 

@@ -87,6 +87,16 @@ def test_a_clip_is_a_function_of_seed_and_index():
     assert clip(3, 7) != clip(3, 8) and clip(3, 7) != clip(4, 7)
     again = ClipWorld(3, 9).read(7)
     assert torch.equal(again.frames, ClipWorld(3, 900).batch(5, 3).image[2])
+    assert ClipWorld(3, 9).record(7) == {"key": again.key, "text": again.text, "label": again.label}
+
+
+def test_a_label_is_the_camera_s_way_the_law_or_both():
+    worlds = {label: ClipWorld(3, 20, label=label) for label in ("camera", "law", "motion")}
+    assert [len(world.labels) for world in worlds.values()] == [8, 3, 24]
+    said = {label: [world.labels[k] for k in world.batch(0, 4).label] for label, world in worlds.items()}
+    assert said["motion"] == [f"{law}, {camera}" for law, camera in zip(said["law"], said["camera"], strict=True)]
+    shots = [worlds["law"].clip(i).shots[0] for i in range(4)]
+    assert said["law"] == [shot.law for shot in shots]
 
 
 def test_everything_comes_and_no_two_things_share_a_colour():
@@ -246,7 +256,7 @@ def test_impossible_requests_are_told():
         film(MANY[0], 8)
     with pytest.raises(UserError, match="count from 0"):
         clip(0, -1)
-    for wrong in ({"n": 0}, {"size": 16}, {"form": "haiku"}):
+    for wrong in ({"n": 0}, {"size": 16}, {"form": "haiku"}, {"label": "mood"}):
         with pytest.raises(UserError):
             ClipWorld(**{"seed": 0, "n": 4, **wrong})
     with pytest.raises(IndexError):

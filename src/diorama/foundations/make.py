@@ -14,7 +14,7 @@ from diorama.models import made
 from diorama.networks.precision import processor_kind
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
-from diorama.train import Worlds, train
+from diorama.train import Clips, Worlds, train
 from diorama.types import OnStep, Score, ignore
 
 
@@ -51,8 +51,9 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     return out
 
 
-def data_of(what: Foundation) -> Worlds:
-    return Worlds(size=what.size, rules=what.rules, label=what.label, form=what.form, hold_out=HELD_OUT)
+def data_of(what: Foundation) -> Worlds | Clips:
+    kind = Clips if what.moving else Worlds
+    return kind(size=what.size, rules=what.rules, label=what.label, form=what.form, hold_out=HELD_OUT)
 
 
 def card(what: Foundation, scores: Mapping[str, Score], seconds: float) -> str:
@@ -64,7 +65,7 @@ def card(what: Foundation, scores: Mapping[str, Score], seconds: float) -> str:
         system=f"`{what.system}`, preset `{what.preset}`, {what.size} x {what.size} pixels{f', on `{what.base}`' if what.base else ''}",
         rules="; ".join(f"{name} {value}" for name, value in what.rules.items()) or "everything it has",
         held_out=f"{HELD_OUT:.0%}",
-        plan=f"{plan.steps:,} steps of {plan.batch} pictures, seed {plan.seed}, {seconds / 60:.0f} minutes in the last sitting",
+        plan=f"{plan.steps:,} steps of {plan.batch}, seed {plan.seed}, {seconds / 60:.0f} minutes in the last sitting",
         processor=processor_kind(),
         storage=what.storage,
         rows="\n".join(rows) or "| nothing yet | | |",
@@ -85,7 +86,7 @@ library_name: diorama
 - **Made by** `diorama foundations {name}`: {plan}, on a {processor} processor that other work shared
 - **Stored** as {storage}
 
-| measured on unseen pictures | | n |
+| measured on what it never saw | | n |
 |---|---|---|
 {rows}
 """

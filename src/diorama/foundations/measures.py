@@ -13,7 +13,7 @@ from diorama.critics.fidelity import psnr
 from diorama.critics.statistics import share
 from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.registry import HELD_OUT, Foundation
-from diorama.foundations.world import world_of
+from diorama.foundations.world import clips_of, world_of
 from diorama.systems.base import System
 from diorama.systems.images.autoencoder import Autoencoder
 from diorama.systems.images.flow import Flow
@@ -26,7 +26,7 @@ from diorama.systems.understanding.mae import MaskedAutoencoder
 from diorama.types import Noise, Score
 from diorama.worlds.oracle import Oracle
 from diorama.worlds.scene import Rules
-from diorama.worlds.source import World, unseen
+from diorama.worlds.source import Numbered, unseen
 
 SEED = 77  # of the world that is measured on; training uses 0 and 1
 CHUNK = 64
@@ -66,7 +66,7 @@ def tokens(what: Foundation, system: System) -> Scores:
     return {"PSNR": psnr.score(pictures), "codes used": used(seen), "perplexity of the codes": perplexity(seen)}
 
 
-def _over(world: World, see: Callable[[Tensor], Tensor], n: int | None = None) -> Tensor:
+def _over(world: Numbered, see: Callable[[Tensor], Tensor], n: int | None = None) -> Tensor:
     return torch.cat([see(world.batch(first, CHUNK).image) for first in range(0, n or N, CHUNK)])
 
 
@@ -95,7 +95,7 @@ def zero_shot(what: Foundation, system: System) -> Scores:
 
 def classes(what: Foundation, system: System) -> Scores:
     assert isinstance(system, Classifier)
-    world = world_of(what, SEED)
+    world = clips_of(what, SEED) if what.moving else world_of(what, SEED)
     truth = torch.cat([_labels(world, first) for first in range(0, N, CHUNK)])
     return {f"label right, of {len(system.labels)}": accuracy(_over(world, system.label_of), truth)}
 
@@ -120,7 +120,7 @@ def linear(what: Foundation, system: System) -> Scores:
     }
 
 
-def _labels(world: World, first: int) -> Tensor:
+def _labels(world: Numbered, first: int) -> Tensor:
     label = world.batch(first, CHUNK).label
     assert label is not None
     return label

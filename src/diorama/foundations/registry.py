@@ -30,7 +30,8 @@ class Foundation:
     plan: Plan
     preset: str = "nano"
     size: int = 32  # pixels along a side
-    rules: Mapping[str, Any] = field(default_factory=dict)  # of `worlds.scene.Rules`
+    rules: Mapping[str, Any] = field(default_factory=dict)  # of `worlds.scene.Rules`, or of ClipRules
+    moving: bool = False  # it looks at clips
     label: str = "style"
     form: str | None = None  # of the captions
     base: str = ""  # the foundation model whose parts it stands on
@@ -134,6 +135,16 @@ _ALL = (
         rules={"most": 1, "sizes": CLEAR, "subjects": 0.0},
         plan=_plan(2400, lr=3e-3),
         summary="what one thing is, in any style, and the features that distances between sets of pictures are taken in",
+    ),
+    Foundation(
+        name="world-motion",
+        system="classifier",
+        preset="clip",
+        moving=True,
+        label="motion",
+        rules={"frames": 8, "moving": 0.7},
+        plan=_plan(1200, 32, lr=3e-3),
+        summary="by which law things move in a clip and where its camera goes: features for distances between sets of clips",
     ),
     Foundation(
         name="world-vit",

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from diorama.foundations.registry import Foundation
+from diorama.worlds.clip_source import ClipWorld
+from diorama.worlds.clips import ClipRules
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World
+
+
+def clips_of(what: Foundation, seed: int) -> ClipWorld:
+    """The same of a model that knows clips."""
+    return ClipWorld(seed, ENDLESS, what.size, ClipRules(**what.rules), what.form, what.label)
 
 
 def world_of(what: Foundation, seed: int, **rules: Any) -> World:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from diorama.types import Batch
 from diorama.worlds.render import Views, render
 from diorama.worlds.scene import Scene
+
+if TYPE_CHECKING:
+    from diorama.worlds.source import World
 
 SHOWS = 0.15  # by how much a texture changes a colour where it is more than half there
 
@@ -42,6 +47,26 @@ def nested(masks: Tensor, part: Tensor) -> Parts:
         touch = (touch @ touch).clamp(max=1)
     alone = torch.eye(masks.shape[-3])  # a thing too thin to win a pixel is a group of its own
     return Parts(part, masks, torch.einsum("...ij, ...jhw -> ...ihw", torch.maximum(touch, alone), masks))
+
+
+class Masked:
+    """A flat world whose batches say what in each picture may be meant: `meanings`, (n, 3 things, size, size)."""
+
+    def __init__(self, world: World):
+        self.world = world
+
+    def batch(self, first: int, n: int) -> Batch:
+        scenes = [self.world.scene(i % len(self.world)) for i in range(first, first + n)]
+        views = render(scenes, self.world.size)
+        return replace(self.world.batch(first, n), masks=meanings(parts(scenes, views)))
+
+
+def meanings(found: Parts) -> Tensor:
+    """All three truths of all things as one list (*, 3 k, h, w); what says the same as an earlier one is empty."""
+    masks = torch.cat([found.whole, found.part, found.group], -3)
+    solid = (masks >= 0.5).flatten(-2)
+    same = (solid[..., :, None, :] == solid[..., None, :, :]).all(-1).tril(-1).any(-1)
+    return masks * ~same[..., None, None]
 
 
 def labels(masks: Tensor) -> Tensor:

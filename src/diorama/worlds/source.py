@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -93,10 +93,16 @@ class World:
         return to_pil(pictures([self.scene(i) for i in rows], self.size), transparent=True)
 
 
-class WorldBatches:
-    """`batches(step, rank, world)` -> the next `batch` pictures of the world: none is seen twice before all were."""
+class Numbered(Protocol):
+    """A world that gives its items by number, pictures or clips."""
 
-    def __init__(self, world: World, batch: int):
+    def batch(self, first: int, n: int) -> Batch: ...
+
+
+class WorldBatches:
+    """`batches(step, rank, world)` -> the next `batch` items of the world: none is seen twice before all were."""
+
+    def __init__(self, world: Numbered, batch: int):
         self.world, self.batch = world, batch
         self.skipped: dict[str, str] = {}  # nothing here is unreadable
 
