@@ -27,6 +27,8 @@ from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, OnStep, ignore, mix
+from diorama.worlds.clip_source import ClipWorld
+from diorama.worlds.clips import ClipRules
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World, WorldBatches, unseen
 
@@ -98,6 +100,32 @@ class Worlds:
         return World(seed, ENDLESS, self.size, rules or Rules(**self.rules), self.form, self.label)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """The miniature world in motion: every clip new. `rules` are the fields of `worlds.clips.ClipRules`."""
+
+    size: int = 32
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    label: str = "motion"  # what its labels are: camera, law or motion
+    form: str | None = None  # of its captions
+    hold_out: float = 0.0
+
+    name: ClassVar[str] = "clips"
+    cache: ClassVar[bool] = False
+
+    def open(self, seed: int) -> Source:
+        rules = ClipRules(**self.rules)
+        held = (*rules.world.held_out, *unseen(rules.world, self.hold_out))
+        return self.world(seed, replace(rules, world=replace(rules.world, held_out=held)))
+
+    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
+        return source, self.world(mix(seed, 1), ClipRules(**self.rules))
+
+    def world(self, seed: int, rules: ClipRules) -> Source:
+        clips = ClipWorld(seed, ENDLESS, self.size, rules, self.form, self.label)
+        return cast(Source, clips)  # in all but that its items are no pictures, which only `Batches` would read
+
+
 def _every(source: Source, n: int) -> tuple[Source, Source]:
     """All but every n-th item, at most 64 of them, and those. A set too small to spare any is its own test."""
     held = list(range(0, len(source), n))[:64] if len(source) >= 2 * n else []
@@ -105,9 +133,12 @@ def _every(source: Source, n: int) -> tuple[Source, Source]:
     return Subset(source, kept), Subset(source, held or kept[:64])
 
 
+MADE = (World, ClipWorld)  # as it is needed, without an end
+
+
 def train(
     slug: str,
-    data: Data | Worlds,
+    data: Data | Worlds | Clips,
     out: Path,
     plan: Plan,
     *,
@@ -133,13 +164,13 @@ def train(
         for folder in (out, out / "samples", out / "checkpoints") if main else ():
             tidy(folder)
         found = data.open(plan.seed)
-        for line in found.lines() if isinstance(found, World) else describe(found).lines():
+        for line in found.lines() if isinstance(found, MADE) else describe(found).lines():
             say(line)
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
         system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
-        holds = {} if isinstance(found, World) else {"number of pictures": len(found)}
+        holds = {} if isinstance(found, MADE) else {"number of pictures": len(found)}
         run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
         if _finished(out, plan.steps):
@@ -169,7 +200,7 @@ def _finished(out: Path, steps: int) -> bool:
 def _batches(
     system: System,
     parts: Parts,
-    data: Data | Worlds,
+    data: Data | Worlds | Clips,
     found: Source,
     source: Source,
     plan: Plan,
@@ -192,7 +223,7 @@ def _batches(
 
 
 def _reader(source: Source, size: int, batch: int, seed: int, threads: int = 0) -> Batches | WorldBatches:
-    if isinstance(source, World):
+    if isinstance(source, MADE):
         return WorldBatches(source, batch)
     return Batches(source, size, batch, seed, threads=threads)
 
@@ -254,7 +285,7 @@ def _make(out: Path) -> None:
 FREE = {"path", "cache", "steps", "save_minutes", "sample_every", "log_every", "keep", "patience", "device", "dtype"}
 
 
-def _words(data: Data | Worlds, plan: Plan) -> dict[str, Any]:
+def _words(data: Data | Worlds | Clips, plan: Plan) -> dict[str, Any]:
     """What was asked for, by the names of the flags, but for what is FREE to change in a run: the rest makes it another one."""
     words = {name.replace("_", "-"): value for name, value in {**asdict(plan), **asdict(data)}.items() if name not in FREE}
     return cast(dict[str, Any], json.loads(json.dumps(words)))  # as they will be read back
