@@ -7,7 +7,7 @@ from tokenizers.models import WordLevel
 
 from diorama import cards
 from diorama.conditions.caption import CaptionEncoder
-from diorama.conditions.text import SentenceConfig, SentenceEncoder
+from diorama.conditions.text import SentenceConfig, SentenceEncoder, TextTower
 
 ALL = tuple(cards.catalogue().values())
 
@@ -34,8 +34,8 @@ def part_of(card):
     """The frozen parts the presets are counted on: their sizes matter to what stands on them."""
 
     def part(name, kind):
-        if issubclass(kind, CaptionEncoder):
-            return kind.of(["a red circle"])
+        if issubclass(kind, CaptionEncoder) or kind is TextTower:
+            return CaptionEncoder.of(["a red circle"])
         if issubclass(kind, SentenceEncoder):
             return kind(SentenceConfig(words=8), Tokenizer(WordLevel({"a": 0}, unk_token="a")))
         return kind(kind.Config())

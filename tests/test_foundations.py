@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diorama import cards
+from diorama import cards, models
 from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
@@ -26,7 +26,8 @@ QUICK = Plan(steps=2, batch=4, sample_every=10, warmup=1, device="cpu", dtype="f
 def cache(tmp_path, monkeypatch):
     """A user's cache that is empty, and a package without models."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "asset", lambda name: tmp_path / "package" / name)
+    for module in (registry, models):
+        monkeypatch.setattr(module, "asset", lambda name: tmp_path / "package" / name)
     return tmp_path / "cache" / "diorama" / "foundations"
 
 

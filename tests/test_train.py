@@ -9,12 +9,21 @@ import torch
 from diorama.errors import UserError
 from diorama.networks.precision import has_bfloat16_units
 from diorama.systems.base import load_system
+from diorama.systems.images import flow
 from diorama.systems.images.flow import Flow
 from diorama.train import Data, train
 from diorama.training.plan import Plan
 from diorama.types import Noise
 
 PLAN = Plan(steps=3, batch=4, log_every=1, sample_every=2, save_minutes=0, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """A network that takes its steps in no time: what is tested is all around it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(flow.PRESETS, "mini", replace(flow.PRESETS["mini"], widths=(32,), depth=1, embedding=64))
+        yield
 
 
 class Run:

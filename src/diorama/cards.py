@@ -27,6 +27,7 @@ class Card:
     claim: str  # the paper's own point, as a sentence that can turn out false
     parts: Mapping[str, str]  # field: what stands there
     presets: Mapping[str, int] = field(default_factory=dict)  # name: trained parameters; a test builds each and counts
+    published: Mapping[str, int] = field(default_factory=dict)  # of the paper's own: parameters, size, batch, steps
     place: str = ""  # "package.module:Class"
     ours: bool = False
 
@@ -126,7 +127,7 @@ CLIP = Card(
         "heads": "Heads",
         "style": "StyleTower",
     },
-    presets={"nano": 1_321_094, "mini": 1_764_822},
+    presets={"nano": 1_321_094, "noisy": 1_411_910, "mini": 1_764_822},
     place="diorama.systems.understanding.clip:Clip",
 )
 
@@ -144,6 +145,26 @@ CLASSIFIER = Card(
     presets={"mini": 485_157, "noisy": 575_973, "clip": 826_109},
     place="diorama.systems.understanding.classifier:Classifier",
     ours=True,
+)
+
+SAM = Card(
+    slug="sam",
+    title="Segment Anything",
+    paper="Kirillov et al., Segment Anything, ICCV 2023 (arXiv 2304.02643)",
+    year=2023,
+    family="understanding",
+    verb="segment",
+    summary="A picture and a point, a box or a rough mask to masks of what may be meant, each with how well it should fit.",
+    claim="where one click can mean several things, three masks of which only the best learns find more of them than one mask does",
+    parts={"encoder": "ViT", "neck": "Neck", "prompts": "PromptEncoder", "decoder": "MaskDecoder"},
+    presets={"nano": 420_872, "mini": 1_467_336, "paper": 635_975_728},
+    published={
+        "parameters": 636_000_000,
+        "size": 1024,
+        "batch": 256,
+        "steps": 90_000,
+    },  # segment-anything.com: 632 M + 4 M; app. A
+    place="diorama.systems.understanding.sam:Sam",
 )
 
 MAE = Card(
@@ -171,6 +192,7 @@ DDPM = Card(
     claim="weighing every level alike in the loss gives better pictures than the variational bound does, which stays the better bound",
     parts={"network": "UNet", "process": "Diffusion(Epsilon over a table, ancestral)"},
     presets={"nano": 832_428, "mini": 10_734_531, "paper": 35_746_307},
+    published={"parameters": 35_700_000, "size": 32, "batch": 128, "steps": 800_000},  # app. B, CIFAR-10
     place="diorama.systems.images.ddpm:DDPM",
 )
 
@@ -190,6 +212,7 @@ LDM = Card(
         "process": "Diffusion(Epsilon over a table)",
     },
     presets={"nano": 2_513_072, "mini": 14_499_216, "paper": 1_416_790_608},
+    published={"parameters": 1_450_000_000, "size": 256, "batch": 680, "steps": 390_000},  # table 15, text-to-image
     place="diorama.systems.images.ldm:LatentDiffusion",
 )
 
@@ -208,10 +231,200 @@ GUIDED_DIFFUSION = Card(
 )
 
 
+IMAGEN = Card(
+    slug="imagen",
+    title="Imagen",
+    paper="Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, NeurIPS 2022 (arXiv 2205.11487)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence to a small picture of pixels and twice to a larger one; words are read by a frozen encoder that never saw a picture.",
+    claim="a larger frozen text encoder helps more than a larger image model, and dynamic thresholds and noised pictures keep a cascade clean",
+    parts={
+        "text": "SentenceEncoder, frozen",
+        "base": "UNet with attention over the words",
+        "middle": "UNet that follows a noised smaller picture",
+        "top": "UNet that follows one, and attends to words alone",
+        "process": "Cascade of Diffusion(Epsilon over a table)",
+        "guidance": "classifier_free, then dynamic thresholds",
+    },
+    presets={"nano": 3_662_868, "mini": 19_702_516, "paper": 3_165_193_737},
+    published={"parameters": 3_000_000_000, "size": 1024, "batch": 2048, "steps": 2_500_000},  # app. F; three stages together
+    place="diorama.systems.images.imagen:Imagen",
+)
+
+
+UPSAMPLER = Card(
+    slug="upsampler",
+    title="Upsampler",
+    paper="after Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (arXiv 2205.11487), sec. 2.4",
+    year=2022,
+    family="images",
+    verb="enlarge",
+    summary="An RGBA picture to one of twice its size, by a diffusion of the detail that enlarging leaves out.",
+    claim="none of its own: how near it comes to the truth, beside plain enlarging, stands on its model card",
+    parts={"network": "UNet, without attention", "process": "Diffusion(X0)"},
+    presets={"nano": 587_024, "mini": 1_351_696},
+    place="diorama.systems.images.upsampler:Upsampler",
+    ours=True,
+)
+
+
+FOODFUSION = Card(
+    slug="foodfusion",
+    title="FoodFusion",
+    paper="Markham et al., FoodFusion: A Latent Diffusion Model for Realistic Food Image Generation, 2023 (arXiv 2312.03540)",
+    year=2023,
+    family="images",
+    verb="sample",
+    summary="A trained text-to-image model carried on with pictures that were compiled for it, cleaned by retrieval and by masks.",
+    claim="of as many pictures and steps, those cleaned by retrieval and by masks bring it nearer to real pictures and to its captions",
+    parts={
+        "codec": "ConvCodec, frozen",
+        "text": "SentenceEncoder, frozen",
+        "network": "UNet, carried on, of the size of the model it begins from",
+        "process": "Diffusion(RectifiedFlow)",
+    },
+    place="diorama.systems.images.foodfusion:FoodFusion",
+)
+
+GLIDE = Card(
+    slug="glide",
+    title="GLIDE",
+    paper="Nichol et al., GLIDE: Towards Photorealistic Image Generation and Editing with Text-Guided Diffusion Models (arXiv 2112.10741)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence to an RGBA picture, or to what fills a hole in one, by a diffusion of pixels that learns its words with it.",
+    claim="guidance without a classifier beats CLIP's gradient, which pleases CLIP alone; a model tuned to see holes fills them better",
+    parts={
+        "codec": "PatchCodec: the pixels as they are",
+        "text": "CaptionEncoder",
+        "network": "UNet, words beside the places in attention",
+        "process": "Diffusion(Epsilon over a table)",
+        "guidance": "classifier_free or contrastive; replaced",
+    },
+    presets={"nano": 2_215_760, "mini": 6_567_232, "paper": 3_553_360_900},
+    published={"parameters": 3_500_000_000, "size": 64, "batch": 2048, "steps": 2_500_000},  # sec. 4, without the upsampler
+    place="diorama.systems.images.glide:Glide",
+)
+
+UNCLIP = Card(
+    slug="unclip",
+    title="DALL-E 2",
+    paper="Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, 2022 (arXiv 2204.06125)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence to what a picture may say, a vector in CLIP's space, and that to an RGBA picture; variations too.",
+    claim="drawing CLIP's picture vector first is needed, keeps more variety under guidance, and a vector's pictures share what it says alone",
+    parts={
+        "codec": "PatchCodec: the pixels as they are",
+        "image": "ImageTower, frozen",
+        "sentence": "CLIP's text tower, frozen",
+        "heads": "Heads, frozen",
+        "prior": "PriorTransformer, Diffusion(X0)",
+        "text": "CaptionEncoder",
+        "words": "PictureWords",
+        "network": "UNet, words beside the places in attention",
+        "process": "Diffusion(Epsilon over a table)",
+    },
+    presets={"nano": 2_769_936, "mini": 9_691_968, "paper": 4_769_959_108},
+    published={
+        "parameters": 4_500_000_000,
+        "size": 64,
+        "batch": 2048,
+        "steps": 800_000,
+    },  # table 3: prior and decoder; the decoder's
+    place="diorama.systems.images.unclip:Unclip",
+)
+
+
+RCG = Card(
+    slug="rcg",
+    title="RCG",
+    paper="Li, Katabi & He, Return of Unconditional Generation: A Self-supervised Representation Generation Method (arXiv 2312.03701)",
+    year=2023,
+    family="images",
+    verb="sample",
+    summary="Noise to a vector of what a picture may show, which no label taught, and that to an RGBA picture; variations of pictures.",
+    claim="drawing first what a self-supervised encoder sees closes at least half of the gap to pictures asked for by class, without a label",
+    parts={
+        "codec": "ConvCodec, frozen; the paper counts its decoder, some 30 M",
+        "quantiser": "VectorQuantiser, frozen",
+        "encoder": "ViT, frozen, for example a masked autoencoder's",
+        "standard": "Standard: its vectors on one scale",
+        "rdm": "VectorMLP, Diffusion(X0)",
+        "network": "Mage",
+        "process": "MaskedParallel",
+        "guidance": "classifier_free_logits",
+    },
+    presets={"nano": 1_079_168, "mini": 6_877_984, "paper": 468_435_456},
+    published={
+        "parameters": 502_000_000,
+        "size": 256,
+    },  # table 1, RCG (MAGE-L)
+    place="diorama.systems.images.rcg:Rcg",
+)
+
+
+GAUSSIAN_SPLATTING = Card(
+    slug="gaussian-splatting",
+    title="3D Gaussian Splatting",
+    paper="Kerbl et al., 3D Gaussian Splatting for Real-Time Radiance Field Rendering, SIGGRAPH 2023 (arXiv 2308.04079)",
+    year=2023,
+    family="scenes",
+    verb="render",
+    summary="Posed photographs to Gaussians in space, which any camera sees at once; a .ply that splat viewers open.",
+    claim="anisotropy and density control each raise the quality of unseen views, and a picture costs a fraction of a voxel field's",
+    parts={"cloud": "Cloud: means, scales, turns, opacities, harmonics"},
+    place="diorama.systems.scenes.gaussian_splatting:GaussianSplatting",
+)
+
+
+DREAMBOOTH = Card(
+    slug="dreambooth",
+    title="DreamBooth",
+    paper="Ruiz et al., DreamBooth: Fine Tuning Text-to-Image Diffusion Models for Subject-Driven Generation, CVPR 2023 (arXiv 2208.12242)",
+    year=2023,
+    family="images",
+    verb="personalise",
+    summary="A few pictures of one subject to a model, or an adapter of one, that paints the subject wherever a sentence puts it.",
+    claim="beside pictures of its class that the model painted itself, a subject is learned as well, and the class does not turn into it",
+    parts={
+        "painter": "any painter of sentences in latents, its codec and text tower frozen",
+        "adapter": "LoRA, or none: all of its network",
+    },
+    published={"size": 512, "batch": 2, "steps": 1000},  # sec. 4; it tunes models that are there, and has no size of its own
+    place="diorama.systems.images.dreambooth:DreamBooth",
+)
+
+
 def catalogue() -> dict[str, Card]:
     """Every system there is, ours and those other packages add through the `diorama.systems` entry point."""
     cards = {
-        card.slug: card for card in (FLOW, LDM, DDPM, GUIDED_DIFFUSION, AUTOENCODER, VQ, MASKED_TOKENS, CLIP, CLASSIFIER, MAE)
+        card.slug: card
+        for card in (
+            FLOW,
+            LDM,
+            DDPM,
+            GUIDED_DIFFUSION,
+            DREAMBOOTH,
+            GLIDE,
+            UNCLIP,
+            IMAGEN,
+            UPSAMPLER,
+            AUTOENCODER,
+            VQ,
+            MASKED_TOKENS,
+            RCG,
+            CLIP,
+            CLASSIFIER,
+            MAE,
+            SAM,
+            FOODFUSION,
+            GAUSSIAN_SPLATTING,
+        )
     }
     for card in _added():
         cards.setdefault(card.slug, card)

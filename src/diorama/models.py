@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diorama.errors import UserError
 from diorama.files import read_json, sha256, user_cache
 
 INDEX = "model_index.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as peft names them
 FORMAT_VERSION = 1
 
 
@@ -42,6 +44,23 @@ def locate(name: str | Path) -> Path:
         raise UserError(f"{name} is not a saved model ({INDEX} is missing): give a folder that save_pretrained or train wrote")
     allowed = " or ".join([*shipped(), "the folder of a saved one"])
     raise UserError(f"model {str(name)!r} is not known: use {allowed}")
+
+
+def locate_adapter(words: str) -> tuple[Path, float]:
+    """Folder and strength of FOLDER or FOLDER:STRENGTH. Raises UserError where there is no adapter, or no such number."""
+    name, colon, strength = words.rpartition(":")
+    if not colon or Path(words, ADAPTER).is_file():
+        name, strength = words, "1"
+    folder = Path(name).expanduser()
+    if not (folder / ADAPTER).is_file():
+        raise UserError(f"{folder} is no adapter ({ADAPTER} is missing): give a folder that `diorama personalize` wrote")
+    try:
+        scale = float(strength)
+    except ValueError:
+        scale = math.nan
+    if not math.isfinite(scale):
+        raise UserError(f"strength {strength!r} of {folder} is not a number: write {folder}:0.8, or {folder} for all of it")
+    return folder, scale
 
 
 def index_of(folder: Path) -> dict[str, Any]:

@@ -20,15 +20,17 @@ from PIL import Image
 from torch import Tensor
 
 import diorama
+from diorama.assets import asset
 from diorama.errors import UserError
-from diorama.files import atomic_folder
-from diorama.models import INDEX, index_of, known_as, locate, weights_hash
+from diorama.files import atomic_folder, sha256
+from diorama.models import ADAPTER_WEIGHTS, INDEX, index_of, known_as, locate, locate_adapter, shipped, weights_hash
+from diorama.networks.lora import Adapter
 from diorama.networks.precision import Ground, ground, processor_kind
 from diorama.pictures import to_pil
 from diorama.recipe import MOST, Picture, Recipe, Request, save
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
-from diorama.types import Noise, OnStep, ignore
+from diorama.types import Noise, OnStep, ignore, mix
 
 DEFAULTS: Mapping[str, Any] = {"steps": 20, "guidance": 4.0, "solver": "euler"}  # where the model's index has no `defaults`
 
@@ -40,6 +42,7 @@ DEFAULTS: Mapping[str, Any] = {"steps": 20, "guidance": 4.0, "solver": "euler"} 
 # picture there, two threads: fp32 0.78 alone, 0.43, 0.42, 0.36 in chunks of 4, 8, 16; bf16 0.68 alone. Beyond 8 little
 # is gained, and eight bound the memory.
 CHUNK = {torch.float32: 8, torch.bfloat16: 1}
+DOUBLINGS = 2  # by the upsampler, each four times as dear as the one before; what is larger still is resampled
 
 
 def _ground(device: str, dtype: str) -> Ground:
@@ -49,8 +52,14 @@ def _ground(device: str, dtype: str) -> Ground:
     return ground(device, "float32") if dtype == "auto" and not amx else chosen
 
 
-def load(name: str | Path = "default", device: str = "auto", dtype: str = "auto", threads: int | None = None) -> Pipeline:
-    """A shipped model by its name, or a saved one by its folder.
+def load(
+    name: str | Path = "default",
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    adapters: Sequence[str | Path] = (),
+) -> Pipeline:
+    """A shipped model by its name, or a saved one by its folder; it wears the `adapters`: folders, or FOLDER:STRENGTH.
 
     device: auto, cpu, cuda; dtype: auto, float32, bfloat16; threads: cores torch may use, its own choice if None.
     Raises UserError where there is no such model, its files are damaged, or the device or dtype cannot be had.
@@ -69,15 +78,22 @@ def load(name: str | Path = "default", device: str = "auto", dtype: str = "auto"
         raise UserError(
             f"{name} is a saved {system.card.slug}, which makes no pictures from words: give a model whose verb is sample"
         )
-    return Pipeline(system.to(chosen.device), folder, chosen)
+    worn = [_worn(system, *locate_adapter(str(words))) for words in adapters]
+    return Pipeline(system.to(chosen.device), folder, chosen, worn)
+
+
+def _worn(system: System, folder: Path, strength: float) -> tuple[str, str, float]:
+    """The system wears the adapter from now on; its name, the hash of its weights, and its strength."""
+    Adapter.read(folder).merge(system, strength)
+    return folder.resolve().name, sha256(folder / ADAPTER_WEIGHTS), strength
 
 
 class Pipeline:
     """A system with words at its front and Pillow pictures at its back. `load` makes one."""
 
-    def __init__(self, system: System, folder: Path, chosen: Ground):
-        # channels_last: a seventh less time per picture in fp32 (0.83 to 0.71 s on one core), nothing lost in bf16
-        self.system: Any = system.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, system: System, folder: Path, chosen: Ground, adapters: Sequence[tuple[str, str, float]] = ()):
+        self.system: Any = _ready(system)
+        self.adapters = tuple(adapters)  # as recipes name them
         self.folder, self.ground = folder, chosen
         self.name = known_as(folder)
         self._index = index_of(folder)
@@ -96,6 +112,17 @@ class Pipeline:
     def weights(self) -> str:
         """SHA-256 over the files of its weights."""
         return weights_hash(self.folder)
+
+    @cached_property
+    def upsampler(self) -> Any:
+        """The shipped upsampler that the model's index names; None where there is none, and larger pictures are resampled."""
+        name = self._index.get("upsampler")
+        return _ready(load_system(asset(name)).to(self.ground.device)) if name in shipped() else None
+
+    @cached_property
+    def upsampler_weights(self) -> str:
+        """SHA-256 over the files of its weights; empty where there is none."""
+        return "" if self.upsampler is None else weights_hash(self.upsampler.origin)
 
     # --- making pictures --------------------------------------------------------------------------
 
@@ -116,8 +143,9 @@ class Pipeline:
     ) -> list[Picture]:
         """n Pillow pictures per prompt, in order; picture i of them all is the picture of seed + i alone.
 
-        RGB on white, or RGBA if `transparent`; size in pixels along a side, by default the model's own, another is
-        resampled. What is None is the model's choice. Raises UserError for what cannot be had.
+        RGB on white, or RGBA if `transparent`; size in pixels along a side, by default the model's own: a larger one is
+        the work of its upsampler, where it has one, any other is resampled. What is None is the model's choice. Raises
+        UserError for what cannot be had.
         """
         chosen = {"steps": steps, "guidance": guidance, "solver": solver}
         wanted = requests(prompts, seed, n, negative=negative, style=style, size=size, transparent=transparent, **chosen)
@@ -148,21 +176,22 @@ class Pipeline:
         near = [same[match] for match in get_close_matches(name.casefold(), same, 1, 0.4)]
         raise UserError(f"style {name!r} is not known: use {', '.join([*near, *(s for s in self.styles if s not in near)])}")
 
-    def _pictures(self, chunks: Sequence[Sequence[Request]], on_step: OnStep) -> Iterator[Picture]:
+    def _pictures(self, chunks: Sequence[Sequence[Request]], on_step: OnStep, upsampled: bool = True) -> Iterator[Picture]:
         total, done = sum(_steps(chunk) for chunk in chunks), 0
         for chunk in chunks:
             began = time.perf_counter()
             x = self._sample(chunk, _shifted(on_step, done, total))
             done += _steps(chunk)
-            images = [_picture(row, request) for row, request in zip(x, chunk, strict=True)]
-            seconds = (time.perf_counter() - began) / len(images)
-            for row, (image, request) in enumerate(zip(images, chunk, strict=True)):
-                yield Picture.of(image, self._recipe(request, len(images), row), seconds)
+            sized = [self._sized(row, request, upsampled) for row, request in zip(x, chunk, strict=True)]
+            seconds = (time.perf_counter() - began) / len(chunk)
+            for row, ((picture, upsampler), request) in enumerate(zip(sized, chunk, strict=True)):
+                image = to_pil(picture[None], request.transparent)[0]
+                yield Picture.of(image, self._recipe(request, len(chunk), row, upsampler), seconds)
 
     def _sample(self, rows: Sequence[Request], on_step: OnStep) -> Tensor:
         """(b, 4, size, size) in [-1, 1] on the processor: on white, and alpha."""
         steps, guidance, solver = _settings(rows[0])
-        with torch.inference_mode(), self.ground.autocast(), _exact_kernels():
+        with self._exactly():
             x = self.system.sample(
                 [request.prompt for request in rows],
                 [request.style for request in rows] if self.styles else None,
@@ -179,13 +208,41 @@ class Pipeline:
             )
         return x
 
+    def _sized(self, x: Tensor, request: Request, upsampled: bool) -> tuple[Tensor, str]:
+        """(4, h, w) at the size asked for, and the weights of the upsampler, if it was: doubled until large enough, then resampled.
+
+        One picture at a time, so that none depends on its neighbours.
+        """
+        size = int(request.size or x.shape[-1])
+        if not upsampled or size <= x.shape[-1] or self.upsampler is None:
+            return lanczos(x, size), ""
+        with self._exactly():
+            for doubling in range(DOUBLINGS):
+                if x.shape[-1] < size:
+                    noise = Noise([mix(request.seed, doubling)], self.ground.device)
+                    x = self.upsampler.sample(x[None].to(self.ground.device), noise=noise)[0].float().cpu()
+        return lanczos(x, size), self.upsampler_weights
+
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        with torch.inference_mode(), self.ground.autocast(), _exact_kernels():
+            yield
+
     # --- recipes ----------------------------------------------------------------------------------
 
-    def _recipe(self, request: Request, chunk: int, row: int) -> Recipe:
+    def _recipe(self, request: Request, chunk: int, row: int, upsampler: str) -> Recipe:
         asked = {f.name: getattr(request, f.name) for f in fields(Request)}
         asked["guidance"] = float(asked["guidance"])
         return Recipe(
-            **asked, model=self.name, weights=self.weights, **self._standing(), chunk=chunk, row=row, diorama=diorama.__version__
+            **asked,
+            model=self.name,
+            weights=self.weights,
+            upsampler=upsampler,
+            adapters=self.adapters,
+            **self._standing(),
+            chunk=chunk,
+            row=row,
+            diorama=diorama.__version__,
         )
 
     def _standing(self) -> dict[str, Any]:
@@ -218,12 +275,21 @@ class Pipeline:
                 f"the picture was made with model {recipe.model!r}, weights {recipe.weights[:10]}, not with {self.name!r}, "
                 f"weights {self.weights[:10]}: name the folder of that model"
             )
+        if [worn[1:] for worn in recipe.adapters] != [worn[1:] for worn in self.adapters]:
+            raise UserError(
+                f"the picture was made with {_wearing(recipe.adapters)}, not with {_wearing(self.adapters)}: load those"
+            )
+        if recipe.upsampler and recipe.upsampler != self.upsampler_weights:
+            raise UserError(
+                f"the picture was enlarged by an upsampler, weights {recipe.upsampler[:10]}, that this diorama does not have: "
+                "install the version that made it"
+            )
         request = self.resolve(Request(**{f.name: getattr(recipe, f.name) for f in fields(Request)}))
         if differing := self.differences(recipe):
             say(f"replay on other ground ({'; '.join(differing)}): pixels may differ a little")
-            return next(self._pictures([[request]], ignore))
+            return next(self._pictures([[request]], ignore, bool(recipe.upsampler)))
         # The other rows of the chunk only give the kernels the same shape, so they may repeat this one.
-        pictures = list(self._pictures([[request] * recipe.chunk], ignore))
+        pictures = list(self._pictures([[request] * recipe.chunk], ignore, bool(recipe.upsampler)))
         return pictures[recipe.row]
 
     # --- files ------------------------------------------------------------------------------------
@@ -232,20 +298,27 @@ class Pipeline:
         """The picture with its recipe inside; see `diorama.save`."""
         save(image, path)
 
-    def save_pretrained(self, folder: str | Path, storage: Storage | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, storage: Storage | None = None, name: str = "") -> None:
         """The model into a folder that `load` reads: the same files, or its weights stored anew as float32, bfloat16 or int8.
 
-        Recipes name the files' hash, so only the same files replay pictures that were made with this model.
+        Recipes name the files' hash, so only the same files replay pictures that were made with this model. One that wears
+        adapters is stored anew, with them in its weights. `name` is what it is called from now on.
         """
-        if storage is not None:
+        if storage is not None or self.adapters or name:
             settled = {"_class_name", "format_version", "system", "settings", "parameters", *self.system.part_types()}
-            self.system.save_pretrained(folder, storage, **{k: v for k, v in self._index.items() if k not in settled})
+            about = {**self._index, **({"name": name} if name else {})}
+            kept = {k: v for k, v in about.items() if k not in settled}
+            self.system.save_pretrained(folder, storage or "float32", **kept)
             return
         if Path(folder).resolve() == self.folder.resolve():
             return
         self.system.check_apart(folder)
         with atomic_folder(folder, replaces=INDEX) as new:
             shutil.copytree(self.folder, new, dirs_exist_ok=True, copy_function=shutil.copyfile)
+
+
+def _wearing(adapters: Sequence[tuple[str, str, float]]) -> str:
+    return ", ".join(f"adapter {name!r}, weights {weights[:10]}, strength {s:g}" for name, weights, s in adapters) or "no adapter"
 
 
 def _own_defaults(index: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -287,12 +360,12 @@ def _shifted(on_step: OnStep, before: int, total: int) -> OnStep:
     return lambda step: on_step(replace(step, index=before + step.index, n=total))
 
 
-def _picture(x: Tensor, request: Request) -> Image.Image:
-    """(4, h, w) in [-1, 1] -> a picture of the size asked for."""
-    return to_pil(_resized(x, int(request.size or x.shape[-1]))[None], request.transparent)[0]
+def _ready(system: System) -> Any:
+    # channels_last: a seventh less time per picture in fp32 (0.83 to 0.71 s on one core), nothing lost in bf16
+    return system.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _resized(x: Tensor, size: int) -> Tensor:
+def lanczos(x: Tensor, size: int) -> Tensor:
     """Lanczos on the colours on white and on alpha: no dark or bright rim, since colour under alpha 0 has no say there."""
     if x.shape[-1] == size:
         return x

@@ -76,6 +76,19 @@ def _check_whole(name: str, value: Any, allowed: range, words: str) -> None:
         raise UserError(f"{name} {value!r} is not allowed: use a whole number from {words}")
 
 
+def _adapters(values: Any) -> tuple[tuple[str, str, float], ...]:
+    """As tuples what JSON holds as lists."""
+    try:
+        found = tuple((name, weights, float(strength)) for name, weights, strength in values)
+    except (TypeError, ValueError):
+        found = (("", "", math.nan),)
+    if not all(
+        isinstance(name, str) and isinstance(weights, str) and math.isfinite(strength) for name, weights, strength in found
+    ):
+        raise UserError(f"adapters {values!r} of a recipe are not lists of name, weights and strength")
+    return found
+
+
 def _check_guidance(value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is not None and not (number and math.isfinite(value) and value >= 0):
@@ -100,15 +113,18 @@ class Recipe(Request):
     chunk: int  # pictures sampled together
     row: int  # this one's place among them
     text_length: int  # tokens a sentence was padded to
+    upsampler: str = ""  # SHA-256 of the weights that enlarged it, where any did
+    adapters: Sequence[tuple[str, str, float]] = ()  # name, SHA-256 of its weights and strength of each that the model wore
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if missing := [name for name in ("steps", "guidance", "solver", "size") if getattr(self, name) is None]:
             raise UserError(f"a recipe without {missing[0]} makes no picture")
-        for name in ("model", "weights", "diorama", "torch", "dtype", "device", "processor"):
+        for name in ("model", "weights", "upsampler", "diorama", "torch", "dtype", "device", "processor"):
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} {getattr(self, name)!r} of a recipe is not text")
+        object.__setattr__(self, "adapters", _adapters(self.adapters))
         _check_whole("threads", self.threads, range(1, 1025), "1 to 1024")
         _check_whole("chunk", self.chunk, range(1, LARGEST_CHUNK + 1), f"1 to {LARGEST_CHUNK}")
         _check_whole("row", self.row, range(self.chunk), f"0 to {self.chunk - 1}")
@@ -148,6 +164,11 @@ class Recipe(Request):
             "Model hash": self.weights[:10],
             "Model": self.model,
             **({"Style": self.style} if self.style else {}),
+            **(
+                {"Lora hashes": ", ".join(f"{name}: {weights[:12]}" for name, weights, _ in self.adapters)}
+                if self.adapters
+                else {}
+            ),
             "Version": f"diorama {self.diorama}",
         }
         lines = [self.prompt, f"Negative prompt: {self.negative}"] if self.negative else [self.prompt]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -22,13 +23,14 @@ from diorama.data.views import Repeated, Subset, hold_out
 from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, tidy, write_json
 from diorama.networks.precision import ground
-from diorama.systems.base import Kind, System
+from diorama.systems.base import Kind, System, read_part
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, OnStep, ignore, mix
 from diorama.worlds.clip_source import ClipWorld
 from diorama.worlds.clips import ClipRules
+from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World, WorldBatches, unseen
 
@@ -178,7 +180,7 @@ def train(
             return History()
         system.to(ground(plan.device, plan.dtype).device)
         batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
-    held_batches = _reader(held, data.size, min(64, len(held)), plan.seed)
+    held_batches = _reader(held, data.size, min(64, len(held)), plan.seed, masks=system.learns_masks)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
     history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
     system.finish(held_batches(0))
@@ -210,7 +212,7 @@ def _batches(
 ) -> Batches | WorldBatches | Encoded:
     """What the loop reads: the pictures, or what the frozen parts saw in them. `source` is made of what was `found`."""
     if not data.cache or not system.cacheable:
-        return _reader(source, data.size, plan.batch, plan.seed, threads=2)
+        return _reader(source, data.size, plan.batch, plan.seed, threads=2, masks=system.learns_masks)
 
     def see(batch: Batch) -> Batch:
         with torch.no_grad(), ground(plan.device, plan.dtype).autocast():  # no wider: autocast joins no float16 on a processor
@@ -222,9 +224,9 @@ def _batches(
     return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
 
-def _reader(source: Source, size: int, batch: int, seed: int, threads: int = 0) -> Batches | WorldBatches:
+def _reader(source: Source, size: int, batch: int, seed: int, threads: int = 0, masks: bool = False) -> Batches | WorldBatches:
     if isinstance(source, MADE):
-        return WorldBatches(source, batch)
+        return WorldBatches(Masked(source) if masks and isinstance(source, World) else source, batch)
     return Batches(source, size, batch, seed, threads=threads)
 
 
@@ -248,8 +250,10 @@ class Parts:
             captions = (self.found.record(i)["text"] for i in range(min(self.WORDS_FROM, len(self.found))))
             return cast(Kind, kind.of(captions))
         folder = self.base / name if self.base is not None and (self.base / name).is_dir() else asset("default") / name
+        if not folder.is_dir():
+            raise UserError(f"there is no trained part {name!r} to stand on: name the folder of a model that has it with --base")
         self.taken[name] = sha256(folder / "model.safetensors")
-        return kind.from_pretrained(folder)
+        return read_part(folder, kind)
 
     @property
     def fingerprint(self) -> str:
@@ -267,12 +271,20 @@ class _Preview:
         from diorama.pictures import sheet, to_pil  # Pillow only where there is something to draw
 
         rows = slice(0, self.n)
-        label = None if self.batch.label is None else self.batch.label[rows]
-        batch = Batch(self.batch.image[rows], self.batch.text[rows], label)
+        label, masks = (None if part is None else part[rows] for part in (self.batch.label, self.batch.masks))
+        batch = Batch(self.batch.image[rows], self.batch.text[rows], label, masks=masks)
         pictures = self.system.look(batch, Noise([self.seed + i for i in range(self.n)], self.system.device))
         self.folder.mkdir(exist_ok=True)
         with atomic_file(self.folder / f"step-{step:08d}.png") as new:
             sheet(to_pil(pictures)).save(new)
+
+
+def minutes(log: Path, batch: int) -> float:
+    """Time that was spent in steps of so many pictures, in all sittings together, by the rate at each logged one."""
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [0, *(entry["step"] for entry in entries)]
+    rates = [entry["pictures_per_second"] for entry in entries]
+    return sum((b - a) * batch / rate for (a, b), rate in zip(pairwise(steps), rates, strict=True)) / 60
 
 
 def _make(out: Path) -> None:

@@ -301,6 +301,7 @@ class Batch:
     label: Tensor | None = None  # (b,) int64
     latent: Tensor | None = None  # the codec's view of `image`, where it was cached
     embedding: TextEmbedding | None = None  # the text encoder's view of `text`, where it was cached
+    masks: Tensor | None = None  # (b, k, h, w) in 0 .. 1: what in each picture may be meant, rows of zeros beyond what there is
 
     def __len__(self) -> int:
         return len(self.image if self.latent is None else self.latent)

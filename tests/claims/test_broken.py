@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diorama.claims import clip, guided_diffusion
+from diorama.claims import clip, dreambooth, guided_diffusion
 from diorama.claims.runner import verify
 from diorama.claims.verdict import judge
 from diorama.foundations import folder_of
@@ -42,3 +42,11 @@ def test_contrast_with_shuffled_texts_fails():
     effects = [broken.objective(seed) for seed in range(3)]
     assert judge(part, effects).verdict == "fails"
     assert quick.objective(0).arms["words"] == effects[0].arms["words"]  # the other arm does not notice
+
+
+@pytest.mark.skipif(folder_of(dreambooth.MODEL) is None, reason=f"needs {dreambooth.MODEL}")
+def test_a_subject_learned_without_its_class_fails():
+    quick = replace(dreambooth.CLAIM, plan=replace(dreambooth.PLAN, steps=2, batch=2), each=1, steps=1)
+    row = verify(replace(quick, prior=0))
+    assert row.verdict == "fails"
+    assert [(part.letter, part.effect, part.verdict) for part in row.parts if part.letter == "B1"] == [("B1", 0.0, "fails")]

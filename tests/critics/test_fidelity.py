@@ -67,3 +67,8 @@ def test_pictures_that_do_not_fit_are_refused():
         ssim(x[..., :5, :5], x[..., :5, :5])
     with pytest.raises(UserError, match="56 x 48 pixels are too few for 5 scales: use 176 or more"):
         ms_ssim(x, x)
+
+
+def test_as_a_loss_ssim_is_the_same_within_its_precision():
+    x, y = pictures()
+    torch.testing.assert_close(ssim(x, y, exact=False), ssim(x, y), atol=1e-4, rtol=0)

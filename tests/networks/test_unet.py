@@ -4,7 +4,8 @@ import pytest
 import tiny
 import torch
 
-from diorama.networks.unet import UNet
+from diorama.networks.attention import Attention
+from diorama.networks.unet import AttentionBlock, UNet, widened
 from diorama.types import NO_LABEL, Condition, Noise, TextEmbedding
 
 C_NOISE = torch.tensor([0.2, 0.9])
@@ -100,3 +101,52 @@ def test_what_is_absent_is_not_read(network):
 def test_a_sample_does_not_see_its_neighbours(network):
     turned = network(picture().flip(0), C_NOISE.flip(0), asked().rows([1, 0]))
     assert torch.allclose(turned.flip(0), network(picture(), C_NOISE, asked()), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_widened_it_says_the_same_until_it_is_trained(patch):
+    network = tiny.unet(patch=patch)
+    wide, x = widened(network, 3), picture(8, 8)
+    seen = replace(asked(), image=Noise([0, 1]).normal(3, 8, 8))
+    assert torch.equal(wide(x, C_NOISE, seen), network(x, C_NOISE, asked()))
+    wide.inlet.weight[:, 4 * patch**2 :] = 0.1
+    assert not torch.allclose(wide(x, C_NOISE, seen), network(x, C_NOISE, asked()), atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_picture_it_follows_and_how_noisy_that_is_matter():
+    network, x, low = tiny.unet(given=3, augmented=True), picture(8, 8), Noise([0, 1]).normal(3, 8, 8)
+
+    def said(image, level):
+        return network(x, C_NOISE, replace(asked(), image=image, extra={"augmentation": torch.tensor(level)}))
+
+    found = said(low, [0.1, 0.1])
+    assert not torch.allclose(said(2 * low, [0.1, 0.1]), found, atol=1e-3)
+    louder = said(low, [0.1, 0.4])
+    assert torch.allclose(louder[0], found[0], atol=1e-5)
+    assert not torch.allclose(louder[1], found[1], atol=1e-3)
+
+
+def test_each_level_may_have_its_own_depth():
+    shallow, deep, own = (tiny.unet(depth=depth) for depth in (1, 3, (1, 3)))
+    assert own.config.depths == (1, 3)
+    assert len(shallow.down) + 2 == len(own.down) == len(deep.down) - 2
+    assert own(picture(8, 8), C_NOISE, asked()).shape == (2, 4, 8, 8)
+
+
+def test_without_attention_at_the_bottom_there_may_be_none():
+    network = tiny.unet(attention=(False, False), bottom=False)
+    assert not any(isinstance(module, Attention) for module in network.modules())
+    assert any(isinstance(module, Attention) for module in tiny.unet(attention=(False, False)).modules())
+
+
+@torch.no_grad()
+def test_looking_only_at_the_words_no_place_sees_another():
+    block = tiny.randomised(AttentionBlock(16, 2, 16, own=False))
+    text, x = asked().text, picture(2, 3).repeat(1, 4, 1, 1)
+    said = block.attention(x.flatten(2).mT, text.tokens, text.mask)
+    x[..., 0, 0] += 1
+    moved = block.attention(x.flatten(2).mT, text.tokens, text.mask)
+    assert torch.allclose(moved[:, 1:], said[:, 1:], atol=1e-6)
+    assert not torch.allclose(moved[:, 0], said[:, 0], atol=1e-3)

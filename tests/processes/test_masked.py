@@ -1,10 +1,11 @@
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
 
 from diorama.errors import UserError
-from diorama.processes.masked import MaskedParallel, cosine
+from diorama.processes.masked import MaskedParallel, cosine, cosine_inverse, normal
 from diorama.types import MASK, Condition, Noise
 
 NOTHING = Condition()
@@ -32,6 +33,30 @@ def test_the_schedule_goes_from_all_to_none():
     assert levels[-1] < 1e-6
     assert (levels.diff() < 0).all()
     assert torch.allclose(levels[4], torch.tensor(math.cos(math.pi / 4)))
+
+
+def test_how_much_of_the_way_is_gone_is_read_from_the_share():
+    way = torch.linspace(0, 1, 9)
+    assert torch.allclose(cosine_inverse(cosine(way)), way, atol=1e-4)
+
+
+def test_shares_to_learn_from_may_have_a_law_of_their_own():
+    """A normal law cut to 0.5 .. 1, its mean mu + std (pdf(a) - pdf(b)) / (cdf(b) - cdf(a)); the schedule that samples stays."""
+    unit, a, b = NormalDist(), (0.5 - 0.55) / 0.25, (1 - 0.55) / 0.25
+    mean = 0.55 + 0.25 * (unit.pdf(a) - unit.pdf(b)) / (unit.cdf(b) - unit.cdf(a))
+    assert abs(normal(0.55, 0.25)((torch.arange(2000) + 0.5) / 2000).mean() - mean) < 1e-3
+    law = normal(0.75, 0.25)
+    assert torch.allclose(law(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.5, 0.75, 1.0]), atol=1e-4)
+    counts, process = [], MaskedParallel(law=law)
+
+    def model(tokens, condition):
+        counts.append((tokens == MASK).sum(1))
+        return torch.zeros(*tokens.shape, 2)
+
+    process.loss(model, torch.zeros(500, 40, dtype=torch.int64), NOTHING, Noise(range(500)))
+    assert counts[0].min() >= 20
+    assert counts[0].float().std() > 4
+    assert torch.equal(process.levels(5), MaskedParallel().levels(5))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -8,7 +8,7 @@ from gaussian import MEAN, STD, Gaussian, Mixture
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import flow, karras
 from diorama.processes.scalings import EDM, INFINITY, X0, NetworkDenoiser, RectifiedFlow
-from diorama.processes.solvers import SOLVERS, ancestral, dpmpp_2m, euler, heun
+from diorama.processes.solvers import SOLVERS, ancestral, dpmpp_2m, euler, heun, invert
 from diorama.types import Condition, Noise
 
 NOTHING = Condition()
@@ -193,3 +193,17 @@ def test_flow_levels_are_even_in_time_and_begin_at_infinity():
 def test_a_shift_multiplies_the_level():
     """t -> s t / (1 + (s - 1) t) is sigma -> s sigma (Esser et al. 2024, eq. 23)."""
     assert torch.allclose(flow(6, shift=3.0)[1:], 3 * flow(6)[1:])
+
+
+def test_inverted_it_leads_back():
+    """Twice the steps, half the error: the slope of each step back is taken at its other end."""
+    x = torch.linspace(-1.5, 1.5, 13, dtype=torch.float64).reshape(-1, 1)
+
+    def error(n):
+        levels = torch.cat([geometric(n, low=1e-3), torch.zeros(1).double()])
+        start = invert(Gaussian(), x, NOTHING, levels, Noise([0]))
+        assert (start - x).abs().max() > 1  # it goes somewhere
+        return (solve(euler, levels, start, Gaussian()) - x).abs().mean().item()
+
+    errors = [error(n) for n in (100, 200, 400)]
+    assert all(1.8 < coarse / fine < 2.2 for coarse, fine in itertools.pairwise(errors)), errors

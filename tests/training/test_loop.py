@@ -229,6 +229,34 @@ def test_each_phase_has_its_own_gradient():
     assert duel.told == [(0, 2, True), (0, 2, True)]
 
 
+class Rates(nn.Module):
+    """Two numbers that want to fall, one a tenth as fast."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def phases(self):
+        return [Phase("loss", [self.a, self.b], self.loss, [{"scale": 1.0}, {"scale": 0.1, "eps": 1e-15}])]
+
+    def loss(self, batch, noise):
+        return (self.a + self.b).expand(len(batch))
+
+    def forward(self, phase, batch, noise):
+        return self.loss(batch, noise)
+
+    def after_backward(self, step, optimizers):
+        pass
+
+
+def test_a_parameter_may_have_its_own_rate():
+    """Adam's first step is as long as its rate."""
+    system = Rates()
+    fit(system, tiny.ToyBatches(), replace(PLAN, steps=1, warmup=0, ema=0.0, weight_decay=0.0))
+    torch.testing.assert_close(system.a.detach(), torch.tensor(-0.01))
+    torch.testing.assert_close(system.b.detach(), torch.tensor(-0.001))
+
+
 def test_bfloat16_is_autocast_around_the_loss_alone(monkeypatch):
     monkeypatch.setattr("diorama.networks.precision.has_bfloat16_units", lambda: True)
     toy, seen = tiny.Toy(), []

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from diorama.scenes.cameras import orbit
-from diorama.worlds.parts import edges, labels, nested, parts
+from diorama.worlds.parts import Masked, edges, labels, nested, parts
 from diorama.worlds.render import render
 from diorama.worlds.scene import STYLES, Rules, scene
+from diorama.worlds.source import World
 from diorama.worlds.views import shoot
 
 MANY = [scene(5, i) for i in range(60)]
@@ -92,3 +93,16 @@ def test_edges_against_a_slow_twin():
                 near = [picture[y][x + 1]] if x < 31 else []
                 near += [picture[y + 1][x]] if y < 31 else []
                 assert found[y][x] == any(other != picture[y][x] for other in near)
+
+
+def test_what_may_be_meant_is_said_once():
+    """As many things as the masks say: no two rows are the same, and every whole is there."""
+    made = World(3, 8, 48)
+    batch = Masked(made).batch(0, 8)
+    views = render([made.scene(i) for i in range(8)], 48)
+    assert torch.equal(batch.image, made.batch(0, 8).image)
+    assert torch.equal(batch.masks[:, : views.masks.shape[1]], views.masks)
+    solid = (batch.masks >= 0.5).flatten(2)
+    for masks in solid:
+        found = masks[masks.any(1)]
+        assert len(found.unique(dim=0)) == len(found)

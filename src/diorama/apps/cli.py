@@ -21,14 +21,20 @@ class Verb:
     """Where a verb lives, and what it does in one line."""
 
     module: str
-    name: str  # of the dataclass of its arguments, which has a `run() -> int`
+    name: str  # of the dataclass of its arguments, which has a `run() -> int`, or of a choice of several
     does: str
 
 
 VERBS = {
     "generate": Verb("generate", "Generate", "pictures from sentences, each a PNG with its recipe inside"),
     "replay": Verb("replay", "Replay", "the same picture again from its recipe, bit for bit"),
+    "personalize": Verb("personalize", "Personalize", "teach a model one subject from a few pictures of it"),
     "train": Verb("train", "Train", "train a system on your own pictures; resumes by itself"),
+    "data": Verb("data", "Data", "look at a folder or shards of pictures, or clean them: what to keep, and why the rest goes"),
+    "plan": Verb("plan", "Plan", "what training would take: memory per GPU, FLOPs, days, and what that assumes"),
+    "lift": Verb("lift", "Lift", "photographs with their cameras to a scene, a .ply"),
+    "look": Verb("lift", "Look", "a scene from all sides: an animation or a sheet"),
+    "segment": Verb("segment", "Segment", "masks of what a point or a box means in a picture, or of everything in it"),
     "score": Verb("score", "Score", "how good pictures are: alone, beside their captions, beside real ones"),
     "foundations": Verb("foundations", "Foundations", "the trained models in miniature: a list, or one of them made again"),
     "world": Verb("world", "World", "the miniature world: pictures, views, clips, sounds, figures, with their exact truth"),

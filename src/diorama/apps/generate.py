@@ -16,6 +16,7 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.apps.output import Output, find_model, steps_bar, use_all_cores
 from diorama.errors import UserError
+from diorama.models import locate_adapter
 from diorama.recipe import FORMATS, MOST, Request
 
 WIDEST = 16384  # pixels along a side of a sheet
@@ -48,7 +49,7 @@ class Generate:
     style: Annotated[str | None, flag("NAME")] = None
     """One of the model's styles; `diorama show` lists them."""
     size: Annotated[int | None, flag("INT")] = None
-    """Pixels along a side, 16 to 1024; other than the model's own is resampled."""
+    """Pixels along a side, 16 to 1024; beyond the model's own its upsampler draws them, where it has one, else they are resampled."""
     solver: Annotated[str | None, flag("NAME")] = None
     """How the noise is removed: euler, heun or dpmpp_2m."""
     transparent: Annotated[bool, flag()] = False
@@ -57,6 +58,8 @@ class Generate:
     """One sheet of all pictures instead of a file for each."""
     system: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "default"
     """A shipped model, or the folder of a saved one."""
+    adapter: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], flag("DIR[:STRENGTH]")] = ()
+    """What `diorama personalize` wrote; several times for several."""
     device: str = "auto"
     """auto, cpu or cuda."""
     dtype: str = "auto"
@@ -76,10 +79,12 @@ class Generate:
         else:
             output.check(request.transparent for request in requests)
         find_model(self.system)
+        for adapter in self.adapter:
+            locate_adapter(adapter)
         from diorama.pipeline import load  # torch, from here on
 
         use_all_cores()
-        model = load(self.system, self.device, self.dtype)
+        model = load(self.system, self.device, self.dtype, adapters=self.adapter)
         sheet, done, began = [], 0, time.perf_counter()
         try:
             with steps_bar() as on_step:

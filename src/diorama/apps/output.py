@@ -57,8 +57,8 @@ class Output:
         if self.file is not None and not self.several:
             return self.file
         if self.file is not None:
-            return _free(self.file.with_stem(f"{self.file.stem}-{i + 1}"))
-        return _free(self.folder / (self.names[i] or f"{slug(recipe.prompt)}-{recipe.seed}.png"))
+            return free(self.file.with_stem(f"{self.file.stem}-{i + 1}"))
+        return free(self.folder / (self.names[i] or f"{slug(recipe.prompt)}-{recipe.seed}.png"))
 
 
 def slug(prompt: str) -> str:
@@ -72,7 +72,7 @@ def _is_folder(out: str) -> bool:
     return out.endswith(("/", os.sep)) or not Path(out).suffix or os.path.isdir(out)  # which a name too long for a disk is not
 
 
-def _free(path: Path) -> Path:
+def free(path: Path) -> Path:
     """The path, or with -2, -3 ... the first that is not taken."""
     candidate, k = path, 1
     while candidate.exists():

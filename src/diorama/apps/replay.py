@@ -15,6 +15,7 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.apps.output import Output, find_model
 from diorama.errors import UserError
+from diorama.models import locate_adapter
 from diorama.recipe import Recipe, read_recipes, tell_of_sheet
 
 
@@ -28,6 +29,8 @@ class Replay:
     """A file, which is replaced, or a folder (ending in /, or without a suffix). Without it: SENTENCE-SEED.png here."""
     system: Annotated[str | None, flag("NAME|DIR")] = None
     """The model it was made with, where that is not a shipped one."""
+    adapter: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], flag("DIR")] = ()
+    """The adapter it was made with; several in their order."""
     device: str = "auto"
     """auto, cpu or cuda."""
     json: Annotated[bool, flag()] = False
@@ -36,7 +39,7 @@ class Replay:
     def run(self) -> int:
         recipes, began = read_recipes(self.picture), time.perf_counter()
         output = Output(self.out, [None])
-        model = _load(self.system or recipes[0].model, recipes[0], self.device)
+        model = _load(self.system or recipes[0].model, recipes[0], self.device, self.adapter)
         said: list[str] = []
         pictures = [model.replay(recipe, said.append) for recipe in recipes]
         for line in dict.fromkeys(said):
@@ -62,18 +65,32 @@ def _together(pictures: Sequence[Any]) -> Any:
     return paper
 
 
-def _load(name: str, recipe: Recipe, device: str) -> Any:
-    """The model on the recipe's own ground as far as it can be had here: its precision and its number of threads."""
+def _load(name: str, recipe: Recipe, device: str, adapters: Sequence[str]) -> Any:
+    """The model on the recipe's own ground as far as it can be had here: its precision, its number of threads, its adapters."""
     from diorama.models import shipped
 
     if name == recipe.model and name not in shipped():
         made = f"model {name!r}, weights {recipe.weights[:10]}"
         raise UserError(f"the picture was made with {made}, which is not a shipped one: name its folder with --system")
     find_model(name)  # before torch is imported
+    worn = _worn(recipe, adapters)
     from diorama.pipeline import load
 
     threads = min(recipe.threads, os.cpu_count() or 1)  # a larger machine's number would only crowd this one
     try:
-        return load(name, device, recipe.dtype, threads=threads)
+        return load(name, device, recipe.dtype, threads, worn)
     except UserError:  # a precision this processor does not have; what else is wrong comes again
-        return load(name, device, "auto", threads=threads)
+        return load(name, device, "auto", threads, worn)
+
+
+def _worn(recipe: Recipe, folders: Sequence[str]) -> list[str]:
+    """The folders with the strengths that the recipe says. Raises UserError where there are fewer or more of them."""
+    if len(folders) != len(recipe.adapters):
+        made = ", ".join(f"{name!r} (weights {weights[:10]})" for name, weights, _ in recipe.adapters) or "none"
+        raise UserError(
+            f"the picture was made with {len(recipe.adapters)} adapters, {made}: name the folder of each with --adapter"
+        )
+    worn = [f"{folder}:{strength}" for folder, (_, _, strength) in zip(folders, recipe.adapters, strict=True)]
+    for words in worn:
+        locate_adapter(words)
+    return worn

@@ -1,8 +1,4 @@
-"""Run a claim seed after seed, count what it costs, and keep each finished seed, so that an interruption loses nothing.
-
-What is counted are the FLOPs of matrix products, convolutions and attention, forward and backward (two for a multiply and an
-add). What is not: everything element by element, norms, reductions, Fourier transforms, and work outside torch or in threads of its own.
-"""
+"""Run a claim seed after seed, count what it costs, and keep each finished seed, so that an interruption loses nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +7,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from diorama.claims.claim import BUDGET, Claim, Effect
 from diorama.claims.scoreboard import Row
@@ -26,13 +18,8 @@ from diorama.claims.verdict import judge, together
 from diorama.errors import UserError
 from diorama.files import read_json, write_json
 from diorama.networks.precision import processor_kind
+from diorama.training.meter import Meter, OverBudget
 from diorama.types import OnStep, Step, ignore, mix
-
-aten = torch.ops.aten
-
-
-class OverBudget(Exception):
-    """The work of a seed has passed what was left to spend."""
 
 
 @dataclass(frozen=True)
@@ -137,42 +124,3 @@ def _row(claim: Claim, runs: list[Run], source: str, budget: float) -> Row:
         date=max(run.date for run in runs),
         note=f"stopped in seed {runs[-1].seed}: more than {budget:g} TFLOP, use a larger --budget" if stopped else "",
     )
-
-
-class Meter(TorchDispatchMode):
-    """Counts `tflop`, and raises OverBudget within the operation that passes `limit`.
-
-    torch's own FlopCounterMode follows modules and takes twice as long, which a small network feels.
-    """
-
-    def __init__(self, limit: float):
-        super().__init__()
-        self.limit, self.tflop = limit, 0.0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # asking the compiler to look away would import it, for seconds
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        options = options or {}
-        if _is_composite(function):  # as in inference mode, where a linear layer arrives whole
-            with self:
-                return function.decompose(*arguments, **options)
-        out = function(*arguments, **options)
-        if (flops := FLOPS.get(function.overloadpacket)) is not None:
-            self.tflop += flops(*arguments, **options, out_val=out) / 1e12
-            if self.tflop > self.limit:
-                raise OverBudget
-        return out
-
-
-@cache
-def _is_composite(function: Any) -> bool:
-    return bool(function.has_kernel_for_dispatch_key(torch.DispatchKey.CompositeImplicitAutograd))
-
-
-FLOPS = {  # attention on a processor is an operation of its own, which torch leaves out
-    **flop_registry,
-    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[aten._scaled_dot_product_flash_attention_backward],
-}

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diorama.networks.precision import exactly
 from diorama.parts import Part
 from diorama.types import Codec, Codes, Noise
 
@@ -46,7 +47,7 @@ class VectorQuantiser(Part):
 
     def forward(self, z: Tensor) -> Codes:
         """z (b, width, *places) -> codes; the loss is the mean over latents and entries (van den Oord et al. 2017, eq. 3)."""
-        with torch.autocast(z.device.type, enabled=False):  # the nearest code in bfloat16 is another one
+        with exactly(z):  # the nearest code in bfloat16 is another one
             z = self._scaled(z.float(), 1)
             indices = self._nearest(z.movedim(1, -1))
             e = self.lookup(indices)

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from diorama.errors import UserError
+from diorama.networks.precision import exactly
 from diorama.networks.transformer import Transformer, TransformerConfig
 from diorama.parts import Part
 from diorama.types import TextEmbedding
@@ -108,7 +109,7 @@ class SentenceEncoder(TextTower):
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(b, n) -> (b, n, d), zero where masked. In its own precision: a text means the same inside an autocast."""
-        with torch.autocast(ids.device.type, enabled=False):
+        with exactly(ids):
             x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
             return self.transformer(x, mask) * mask[..., None]
 

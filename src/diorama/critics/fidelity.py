@@ -25,12 +25,13 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
 
 
 @per_sample("SSIM", higher_is_better=True, features="pixels")
-def ssim(image: Tensor, reference: Tensor) -> Tensor:
+def ssim(image: Tensor, reference: Tensor, exact: bool = True) -> Tensor:
     """Structural similarity, 1 where equal (Wang et al. 2004, eq. 13). Both (b, c, h, w) in [-1, 1], 6 pixels or more -> (b,).
 
-    Edges are reflected, so every pixel counts as much as any other, in small pictures too.
+    Edges are reflected, so every pixel counts as much as any other, in small pictures too. A loss need not be `exact`: it is then as
+    precise as its input, within 1e-4 in float32, and many times faster.
     """
-    similarity, _ = _structure(image, reference)
+    similarity, _ = _structure(image, reference, exact)
     return similarity.flatten(1).mean(1).to(image)
 
 
@@ -52,12 +53,13 @@ def ms_ssim(image: Tensor, reference: Tensor, scales: Sequence[float] = SCALES) 
     return product
 
 
-def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _structure(x: Tensor, y: Tensor, exact: bool = True) -> tuple[Tensor, Tensor]:
     """Similarity at each place, and its factor without brightness: (b, c, h, w) each."""
     alike(x, y, "pictures")
     if min(x.shape[-2:]) <= HALF:
         raise UserError(f"{x.shape[-1]} x {x.shape[-2]} pixels are too few for SSIM: use {HALF + 1} or more")
-    x, y = x.double(), y.double()  # a variance is a small difference of large numbers
+    if exact:  # a variance is a small difference of large numbers
+        x, y = x.double(), y.double()
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     mean_x, mean_y, xx, yy, xy = (_blur(part) for part in (x, y, x * x, y * y, x * y))
     var_x, var_y = (xx - mean_x**2).clamp_min(0), (yy - mean_y**2).clamp_min(0)

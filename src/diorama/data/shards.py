@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,10 @@ class Shards:
     def _index(self, number: int, path: Path) -> None:
         groups: dict[str, dict[str, Span]] = {}
         for name, start, size in members(self._map(number), path, self.notes):
-            folder, _, base = name.rpartition("/")
-            stem, _, suffix = base.partition(".")
-            if stem and suffix.lower() in KNOWN:
-                groups.setdefault(f"{folder}/{stem}" if folder else stem, {})[suffix.lower()] = (start, size)
-        pairs = [(number, key.removeprefix("./"), group) for key, group in groups.items() if any(s in group for s in PICTURES)]
+            key, suffix = _group(name)
+            if key and suffix in KNOWN:
+                groups.setdefault(key, {})[suffix] = (start, size)
+        pairs = [(number, key, group) for key, group in groups.items() if any(s in group for s in PICTURES)]
         if lonely := len(groups) - len(pairs):
             self.notes.append(f"{path.name}: groups left out because they have no picture: {lonely}")
         self._entries += pairs
@@ -98,6 +97,26 @@ class Shards:
         if len(data) < group[suffix][1]:
             raise Unreadable(f"{said['key']}: {self.paths[self._entries[i][0]].name} ends in the middle of it")
         return pictures.item(said, pictures.decode(data, said["key"], self.on_white))
+
+    def tar_of(self, i: int) -> int:
+        """In which of the tars item i lies."""
+        return self._entries[i][0]
+
+    def members_of(self, number: int, items: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+        """The members of a tar that belong to these of its items, with those that no item shows: name and content."""
+        keys = {self._entries[i][1] for i in items}
+        data = self._map(number)
+        for name, start, size in members(data, self.paths[number], []):
+            if _group(name)[0] in keys:
+                yield name, data[start : start + size]
+
+
+def _group(name: str) -> tuple[str, str]:
+    """A member's name -> the key it shares with its neighbours, empty where it has none, and its suffix from the first dot on."""
+    folder, _, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    key = f"{folder}/{stem}" if folder else stem
+    return key.removeprefix("./") if stem else "", suffix.lower()
 
 
 def sidecar_fields(text: str | None) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from diorama.models import made
 from diorama.networks.precision import processor_kind
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
-from diorama.train import Clips, Worlds, train
+from diorama.train import Clips, Worlds, minutes, train
 from diorama.types import OnStep, Score, ignore
 
 
@@ -36,10 +35,8 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     base = None
     if what.base:
         base = folder_of(what.base) or make(what.base, made() / what.base, on_step=on_step, say=say)
-    began = time.monotonic()
     run.parent.mkdir(parents=True, exist_ok=True)
     train(what.system, data_of(what), run, what.plan, preset=what.preset, base=base, name=name, on_step=on_step, say=say)
-    seconds = time.monotonic() - began
     out.parent.mkdir(parents=True, exist_ok=True)
     system = load_system(run / "model")
     about = {"name": name, "size": what.size, "pictures": what.plan.steps * what.plan.batch}
@@ -47,7 +44,7 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     scores = measure(what, load_system(out))  # of what is kept, with its rounded weights
     numbers = {measure_name: asdict(score) for measure_name, score in scores.items()}
     system.save_pretrained(out, storage=cast(Storage, what.storage), **about, measured=numbers)
-    (out / "README.md").write_text(card(what, scores, seconds), encoding="utf-8")
+    (out / "README.md").write_text(card(what, scores, minutes(run / "log.jsonl", what.plan.batch)), encoding="utf-8")
     return out
 
 
@@ -56,7 +53,7 @@ def data_of(what: Foundation) -> Worlds | Clips:
     return kind(size=what.size, rules=what.rules, label=what.label, form=what.form, hold_out=HELD_OUT)
 
 
-def card(what: Foundation, scores: Mapping[str, Score], seconds: float) -> str:
+def card(what: Foundation, scores: Mapping[str, Score], spent: float) -> str:
     plan = what.plan
     rows = [f"| {name} | {score.value:.4g} ± {score.stderr:.2g} {score.unit} | {score.n} |" for name, score in scores.items()]
     return TEMPLATE.format(
@@ -65,7 +62,7 @@ def card(what: Foundation, scores: Mapping[str, Score], seconds: float) -> str:
         system=f"`{what.system}`, preset `{what.preset}`, {what.size} x {what.size} pixels{f', on `{what.base}`' if what.base else ''}",
         rules="; ".join(f"{name} {value}" for name, value in what.rules.items()) or "everything it has",
         held_out=f"{HELD_OUT:.0%}",
-        plan=f"{plan.steps:,} steps of {plan.batch}, seed {plan.seed}, {seconds / 60:.0f} minutes in the last sitting",
+        plan=f"{plan.steps:,} steps of {plan.batch}, seed {plan.seed}, {spent:.0f} minutes",
         processor=processor_kind(),
         storage=what.storage,
         rows="\n".join(rows) or "| nothing yet | | |",

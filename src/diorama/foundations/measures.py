@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diorama.critics.contrastive import accuracy
 from diorama.critics.fidelity import psnr
-from diorama.critics.statistics import share
+from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.registry import HELD_OUT, Foundation
 from diorama.foundations.world import clips_of, world_of
@@ -22,9 +22,12 @@ from diorama.systems.images.masked_tokens import MaskedTokens
 from diorama.systems.images.vq import VectorQuantised
 from diorama.systems.understanding.classifier import Classifier
 from diorama.systems.understanding.clip import Clip
+from diorama.systems.understanding.everything import pointed
 from diorama.systems.understanding.mae import MaskedAutoencoder
+from diorama.systems.understanding.sam import Sam
 from diorama.types import Noise, Score
 from diorama.worlds.oracle import Oracle
+from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import Numbered, unseen
 
@@ -175,12 +178,24 @@ def kept(captions: Sequence[str], sample: Callable[[Sequence[str], Noise], Tenso
     return oracle.score(torch.cat(found))
 
 
+def overlap(what: Foundation, system: System) -> Scores:
+    """With whole things, asked for by a click in their middle and by the box around them."""
+    assert isinstance(system, Sam)
+    batch = Masked(world_of(what, SEED)).batch(0, N // 4)
+    assert batch.masks is not None
+    wholes = (masks[masks.flatten(1).any(1)] for masks in batch.masks[:, : batch.masks.shape[1] // 3] >= 0.5)
+    found = torch.cat([pointed(system, image, truth) for image, truth in zip(batch.image, wholes, strict=True)])
+    ways = ("one click", "one click, best of three masks", "a box")
+    return {way: mean(values, "IoU", True) for way, values in zip(ways, found.T, strict=True)}
+
+
 MEASURES: Mapping[str, Callable[[Foundation, System], Scores]] = {
     "autoencoder": reconstruction,
     "vq": tokens,
     "clip": zero_shot,
     "classifier": classes,
     "mae": linear,
+    "sam": overlap,
     "flow": alignment,
     "masked-tokens": alignment,
     "guided-diffusion": asked_class,

@@ -81,14 +81,14 @@ _ALL = (
         name="world-clip",
         system="clip",
         rules=READ,
-        plan=_plan(4000, lr=3e-3, decay=0.5),
+        plan=_plan(3000, 96, decay=0.5),
         summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
     ),
     Foundation(
         name="world-scorer",
         system="clip",
         rules=READ,
-        plan=_plan(4000, lr=3e-3, decay=0.5, seed=1),
+        plan=_plan(3000, 96, decay=0.5, seed=1),
         summary="a second CLIP, another seed and other pictures: it only scores",
     ),
     Foundation(
@@ -96,7 +96,7 @@ _ALL = (
         system="flow",
         rules=PAINTED,
         form="short",
-        plan=_plan(4500, lr=2e-3, ema=0.999),
+        plan=_plan(12_000, 32, lr=1.5e-3, ema=0.999),
         summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
     ),
     Foundation(
@@ -104,7 +104,7 @@ _ALL = (
         system="guided-diffusion",
         rules=SINGLE,
         label="shape",
-        plan=_plan(2200, lr=2e-3, ema=0.998),
+        plan=_plan(6500, 32, lr=1.5e-3, ema=0.999),
         storage="bfloat16",
         summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
     ),
@@ -152,6 +152,13 @@ _ALL = (
         preset="mini",
         plan=_plan(2500),
         summary="a transformer that saw a quarter of each picture and learned the rest: dense features without labels",
+    ),
+    Foundation(
+        name="world-sam",
+        system="sam",
+        size=64,
+        plan=_plan(3000, 32),
+        summary="a point or a box to masks of what may be meant: a part, a thing or a group of things",
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from diorama.types import MASK, Condition, Denoiser, Prediction, Predictor
 def classifier_free(denoiser: Denoiser, scale: Scale, negative: Condition | None = None) -> Denoiser:
     """D_u + scale (D_c - D_u): scale 1 is no guidance (Ho & Salimans 2022, eq. 6, whose w is scale - 1).
 
-    `negative` replaces the condition that asks for nothing. Both halves are one call of the network.
+    `negative` has the words and labels that stand in the place of none; pictures stay. Both halves are one call of the network.
     """
     return denoiser if isinstance(scale, (int, float)) and scale == 1 else _ClassifierFree(denoiser, scale, negative)
 
@@ -49,5 +50,6 @@ def _both(
     model: Callable[..., Tensor], given: tuple[Tensor, ...], condition: Condition, negative: Condition | None
 ) -> tuple[Tensor, ...]:
     """What the model says where something is asked, and where nothing is: one call."""
-    both = Condition.cat([condition, condition.null() if negative is None else negative])
+    unasked = condition.null() if negative is None else replace(condition, text=negative.text, label=negative.label)
+    both = Condition.cat([condition, unasked])
     return model(*(torch.cat([part, part]) for part in given), both).chunk(2)

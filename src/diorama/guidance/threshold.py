@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
+from diorama.networks.layers import broadcast
 from diorama.types import Condition, Denoiser, Prediction
 
 
@@ -12,15 +16,34 @@ def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
 
     It bends the path a solver follows: one of second order is only of first order where something was clipped.
     """
-    return _Clipped(denoiser, limit)
+    return kept(denoiser, lambda x0: x0.clamp(-limit, limit))
 
 
-class _Clipped:
-    def __init__(self, denoiser: Denoiser, limit: float):
-        self.denoiser, self.limit, self.sigmas = denoiser, limit, denoiser.sigmas
+def dynamic(denoiser: Denoiser, share: float = 0.995) -> Denoiser:
+    """Every expected clean sample made `paler`. For pixels, not for latents."""
+    return kept(denoiser, lambda x0: paler(x0, share))
+
+
+def paler(x: Tensor, share: float) -> Tensor:
+    """Pictures (b, ...) within -1 .. 1: clipped to -s .. s and divided by s (Saharia et al. 2022, sec. 2.3).
+
+    s = max(1, the quantile `share` of |x|), each picture's own: what was too much for a few numbers to be lost is shrunk, not flattened.
+    """
+    s = broadcast(torch.quantile(x.abs().flatten(1).float(), share, dim=1).clamp_min(1), x).to(x)
+    return x.clamp(-s, s) / s
+
+
+def kept(denoiser: Denoiser, rule: Callable[[Tensor], Tensor]) -> Denoiser:
+    """What this denoiser expects, brought by the rule to where it should be."""
+    return _Kept(denoiser, rule)
+
+
+class _Kept:
+    def __init__(self, denoiser: Denoiser, rule: Callable[[Tensor], Tensor]):
+        self.denoiser, self.rule, self.sigmas = denoiser, rule, denoiser.sigmas
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        return self.denoiser(x, sigma, condition).clamp(-self.limit, self.limit)
+        return self.rule(self.denoiser(x, sigma, condition))
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition) -> Prediction:
         return Prediction(self(x, sigma, condition))

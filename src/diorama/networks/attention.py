@@ -13,7 +13,7 @@ class Attention(nn.Module):
 
     The context's keys and values are put beside the tokens' own (as GLIDE does), so a context of which
     nothing is left, a dropped sentence, needs no special case. Tokens that do not look at each other (`own` false:
-    cross-attention) have a zero beside it instead.
+    cross-attention) have a zero beside it instead, unless `sink` is false too: then there must be a context.
     """
 
     def __init__(
@@ -25,25 +25,38 @@ class Attention(nn.Module):
         *,
         head_width: int | None = None,  # None is width / heads
         own: bool = True,
+        sink: bool = True,
     ):
         super().__init__()
         if head_width is None and width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
-        self.heads, self.own, inner = heads, own, heads * (head_width or width // heads)
+        self.heads, self.own, self.sink, inner = heads, own, sink, heads * (head_width or width // heads)
         self.qkv = nn.Linear(width, 3 * inner if own else inner, bias=bias)
         self.context_kv = nn.Linear(context_width, 2 * inner, bias=bias) if context_width else None
         self.out = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        *,
+        at: Tensor | None = None,
+        context_at: Tensor | None = None,
+    ) -> Tensor:
         """x (b, n, d), context (b, m, context_width) -> (b, n, d).
 
         mask, bool, true where attention may look: (b, m) over the context where there is one, else (b, n).
         causal: a token sees itself, the tokens before it and the whole context.
+        at, context_at: where tokens and context stand, added to what queries and keys are made of and not to the values.
         """
-        q, *kv = rearrange(self.qkv(x), "b n (parts h d) -> parts b h n d", parts=3 if self.own else 1, h=self.heads)
-        k, v = kv or [torch.zeros_like(q[:, :, :1])] * 2
+        parts = 3 if self.own else 1
+        q, *kv = rearrange(_placed(self.qkv, x, at, parts), "b n (parts h d) -> parts b h n d", parts=parts, h=self.heads)
+        k, v = kv or [torch.zeros_like(q[:, :, : int(self.sink)])] * 2
         if context is not None and self.context_kv is not None:
-            ck, cv = rearrange(self.context_kv(context), "b m (two h d) -> two b h m d", two=2, h=self.heads)
+            made = _placed(self.context_kv, context, context_at, 2)
+            ck, cv = rearrange(made, "b m (two h d) -> two b h m d", two=2, h=self.heads)
             k, v = torch.cat([k, ck], 2), torch.cat([v, cv], 2)
             if mask is not None:
                 mask = F.pad(mask, (k.shape[2] - mask.shape[1], 0), value=True)
@@ -53,3 +66,11 @@ class Attention(nn.Module):
             past = F.pad(past, (0, k.shape[2] - x.shape[1]), value=True)
             mask = past if mask is None else mask & past
         return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h n d -> b n (h d)"))
+
+
+def _placed(layer: nn.Linear, x: Tensor, at: Tensor | None, parts: int) -> Tensor:
+    """layer(x + at), but for the last of several parts, the values, which is made of x alone."""
+    if at is None:
+        return layer(x)
+    values = layer.out_features // parts if parts > 1 else 0
+    return layer(x) + F.pad(F.linear(at, layer.weight[: layer.out_features - values]), (0, values))

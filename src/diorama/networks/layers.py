@@ -57,6 +57,13 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups, channels, affine=affine)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of every place by itself, (b, c, *spatial)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class LevelEmbedding(nn.Module):
     """Fourier features of the noise input (Vaswani et al. 2017) and a small MLP: c_noise (b,) -> (b, width).
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from diorama.errors import UserError
 
@@ -39,6 +41,11 @@ class Ground:
     @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
+
+
+def exactly(x: Tensor) -> AbstractContextManager[object]:
+    """Inside, no autocast around it narrows what is computed from x. One without numbers (meta) knows no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def ground(device: str = "auto", dtype: str = "auto") -> Ground:

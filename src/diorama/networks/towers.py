@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diorama.errors import UserError
 from diorama.networks.attention import Attention
-from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, convolution
+from diorama.networks.layers import Downsample, GroupNorm, LevelEmbedding, ResidualBlock, convolution
 from diorama.parts import Part
 from diorama.types import TextEmbedding
 
@@ -29,6 +29,7 @@ class TowerConfig:
     depth: int = 1  # residual blocks per level
     heads: int = 4  # of the attention that pools; 0 takes each feature where it is strongest, which finds small things sooner
     dropout: float = 0.1
+    embedding: int = 0  # width of the noise level's embedding; 0 where it only ever sees clean pictures
 
     @property
     def stride(self) -> int:
@@ -36,7 +37,10 @@ class TowerConfig:
 
 
 class ImageTower(Part):
-    """A convolutional tower and a pool over its places: pictures (b, 3, size, size) in [-1, 1] -> features (b, d)."""
+    """A convolutional tower and a pool over its places: pictures (b, 3, size, size) in [-1, 1] -> features (b, d).
+
+    One that knows of noise takes noisy pictures of unit variance and their c_noise (b,).
+    """
 
     Config = TowerConfig
 
@@ -46,11 +50,12 @@ class ImageTower(Part):
             whole = -(-config.size // config.stride) * config.stride
             raise UserError(f"size {config.size} is not a multiple of {config.stride}: use {whole}")
         self.config, widths = config, config.widths
+        self.level = LevelEmbedding(config.embedding, scale=100.0) if config.embedding else None
         layers: list[nn.Module] = [nn.PixelUnshuffle(config.patch), convolution(2, 3 * config.patch**2, widths[0])]
         for level, width in enumerate(widths):
             if level:
                 layers.append(Downsample(2, widths[level - 1], width))
-            layers += [ResidualBlock(2, width, width) for _ in range(config.depth)]
+            layers += [ResidualBlock(2, width, width, config.embedding or None) for _ in range(config.depth)]
         self.trunk = nn.Sequential(*layers, GroupNorm(widths[-1]), nn.SiLU())
         places = (config.size // config.stride) ** 2
         self.pool = AttentionPool(widths[-1], places, config.heads) if config.heads else StrongestPool(widths[-1])
@@ -60,8 +65,15 @@ class ImageTower(Part):
     def width(self) -> int:
         return self.config.widths[-1]
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.dropout(self.pool(self.trunk(image).flatten(2).transpose(1, 2)))
+    def fit(self, image: Tensor) -> Tensor:
+        """(b, c >= 3, h, w) in [-1, 1], the picture on white first -> (b, 3, size, size) by averages over areas."""
+        return F.interpolate(image[:, :3], (self.config.size, self.config.size), mode="area")
+
+    def forward(self, image: Tensor, c_noise: Tensor | None = None) -> Tensor:
+        x, embedding = image, None if self.level is None or c_noise is None else self.level(c_noise)
+        for layer in self.trunk:
+            x = layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
+        return self.dropout(self.pool(x.flatten(2).transpose(1, 2)))
 
 
 class StrongestPool(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class UNetConfig:
 
     channels: int  # of the input and the output
     widths: tuple[int, ...] = (128, 256)
-    depth: int = 2  # blocks per level on the way down, and on the way up
+    depth: int | tuple[int, ...] = 2  # blocks per level on the way down, and on the way up; or a number for each level
     attention: tuple[bool, ...] = (False, True)
     heads: int = 4
     text_width: int = 0  # of the text tokens and the pooled vector; 0 means no text
@@ -45,12 +45,21 @@ class UNetConfig:
     axes: int = 2
     levels: float = 1000.0  # scale of c_noise: what a flow's time, 0 to 1, asks for; a tenth does for the logarithm of EDM
     patch: int = 1  # pixels along each axis that enter and leave as channels, where no layer need work at full size
+    given: int = 0  # channels of the condition's picture, which enters beside x; 0 means none
+    augmented: bool = False  # that picture is noised, and `augmentation` of the condition says how much
+    bottom: bool = True  # attention at the bottom; without any, pictures of all sizes are alike
     # what the published networks have and ours do without
     head_width: int = 0  # of each attention head; 0 is `heads` of them at every level
     scales: bool = True  # the embedding scales as well as shifts; Ho et al. 2020 only shift
     resample: str = "widening"  # the convolution widens too; "keeping": it does not; "block": a residual block instead
     closing: bool = False  # a second block, without attention, at the bottom
     transformer: bool = False  # attention comes with cross-attention and a gated network (Rombach et al. 2022, sec. 3.3)
+    own: bool = True  # attention looks at the picture's own places too; else only at the text
+    skip: float = 1.0  # what a long skip is multiplied by (1 / sqrt(2) in Saharia et al. 2022, app. B)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return (self.depth,) * len(self.widths) if isinstance(self.depth, int) else self.depth
 
     def heads_of(self, width: int) -> int:
         return width // self.head_width if self.head_width else self.heads
@@ -59,10 +68,10 @@ class UNetConfig:
 class AttentionBlock(nn.Module):
     """Attention over all positions and the text beside them, as a residual branch."""
 
-    def __init__(self, width: int, heads: int, context_width: int | None):
+    def __init__(self, width: int, heads: int, context_width: int | None, own: bool = True):
         super().__init__()
         self.norm = GroupNorm(width)
-        self.attention = Attention(width, heads, context_width)
+        self.attention = Attention(width, heads, context_width, own=own)
         zeroed(self.attention.out)
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -94,12 +103,16 @@ class Block(nn.Module):
     def __init__(self, config: UNetConfig, c_in: int, c_out: int, attention: bool):
         super().__init__()
         self.residual = _residual(config, c_in, c_out)
-        kind = SpatialTransformer if config.transformer else AttentionBlock
-        self.attention = kind(c_out, config.heads_of(c_out), config.text_width or None) if attention else None
+        self.attention = _attention(config, c_out) if attention else None
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
         x = self.residual(x, embedding)
         return x if self.attention is None else self.attention(x, context, mask)
+
+
+def _attention(config: UNetConfig, width: int) -> nn.Module:
+    heads, context = config.heads_of(width), config.text_width or None
+    return SpatialTransformer(width, heads, context) if config.transformer else AttentionBlock(width, heads, context, config.own)
 
 
 def _residual(config: UNetConfig, c_in: int, c_out: int, resample: Callable[[Tensor], Tensor] | None = None) -> ResidualBlock:
@@ -107,13 +120,14 @@ def _residual(config: UNetConfig, c_in: int, c_out: int, resample: Callable[[Ten
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise level, pooled text and label, added into the one vector that modulates every block: (b, embedding)."""
+    """Noise level, pooled text, label and augmentation, added into the one vector that modulates every block: (b, embedding)."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.level = LevelEmbedding(config.embedding, scale=config.levels)
         self.text = nn.Linear(config.text_width, config.embedding) if config.text_width else None
         self.label = silent(config.labels + 1, config.embedding) if config.labels else None  # row 0 is NO_LABEL
+        self.augmentation = LevelEmbedding(config.embedding) if config.augmented else None
 
     def forward(self, c_noise: Tensor, condition: Condition) -> Tensor:
         embedding = self.level(c_noise)
@@ -122,6 +136,8 @@ class ConditionEmbedding(nn.Module):
             embedding = embedding + self.text(pooled * pooled.shape[-1] ** 0.5)
         if self.label is not None and condition.label is not None:
             embedding = embedding + self.label(condition.label + 1)
+        if self.augmentation is not None:
+            embedding = embedding + self.augmentation(condition.extra["augmentation"])
         return embedding
 
 
@@ -138,13 +154,14 @@ class UNet(Part):
         self.config = config
         first, last = config.widths[0], config.widths[-1]
         self.condition = ConditionEmbedding(config)
-        inside = config.channels * config.patch**config.axes
-        self.inlet = convolution(config.axes, inside, first)
+        pixels = config.patch**config.axes
+        self.inlet = convolution(config.axes, (config.channels + config.given) * pixels, first)
         self.down, skips = self._down(config, first)
-        self.middle = Block(config, last, last, True)
+        self.middle = Block(config, last, last, config.bottom)
         self.closing = Block(config, last, last, False) if config.closing else None
         self.up = self._up(config, last, skips)
-        self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), zeroed(convolution(config.axes, first, inside)))
+        outlet = zeroed(convolution(config.axes, first, config.channels * pixels))
+        self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), outlet)
 
     def check_size(self, size: int, stride: int = 1) -> None:
         """Raises UserError where pictures of this size, `stride` times smaller here, do not divide down to the coarsest level."""
@@ -160,7 +177,7 @@ class UNet(Part):
                 layers.append(_residual(config, width, half, halved) if block else Downsample(config.axes, width, half))
                 width = half
                 skips.append(width)
-            for _ in range(config.depth):
+            for _ in range(config.depths[level]):
                 layers.append(Block(config, width, wide, attends))
                 width = wide
                 skips.append(width)
@@ -170,7 +187,7 @@ class UNet(Part):
     def _up(config: UNetConfig, width: int, skips: list[int]) -> nn.ModuleList:
         layers, skips, block = nn.ModuleList(), list(skips), config.resample == "block"
         for level, (wide, attends) in reversed(list(enumerate(zip(config.widths, config.attention, strict=True)))):
-            for _ in range(config.depth + 1):
+            for _ in range(config.depths[level] + 1):
                 layers.append(Block(config, width + skips.pop(), wide, attends))
                 width = wide
             if level:
@@ -190,6 +207,9 @@ class UNet(Part):
                 return layer(x, embedding, *text)
             return layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
 
+        if self.config.given:
+            assert condition.image is not None, "this network follows a picture"
+            x = torch.cat([x, condition.image], 1)
         x = self.inlet(fold(x, self.config.patch))
         skips = [x]
         for layer in self.down:
@@ -198,5 +218,15 @@ class UNet(Part):
         x = through(self.middle, x)
         x = x if self.closing is None else through(self.closing, x)
         for layer in self.up:
-            x = through(layer, torch.cat([x, skips.pop()], 1) if isinstance(layer, Block) else x)
+            x = through(layer, torch.cat([x, self.config.skip * skips.pop()], 1) if isinstance(layer, Block) else x)
         return unfold(self.outlet(x), self.config.patch)
+
+
+def widened(network: UNet, given: int) -> UNet:
+    """The same network with `given` channels beside its input, which change nothing until they are trained (Nichol et al. 2022, sec. 2.5)."""
+    wide, state = UNet(replace(network.config, given=given)), network.state_dict()
+    weight = torch.zeros_like(wide.state_dict()["inlet.weight"])  # x's own channels come first, folded or not
+    weight[:, : state["inlet.weight"].shape[1]] = state["inlet.weight"]
+    state["inlet.weight"] = weight
+    wide.load_state_dict(state)
+    return wide

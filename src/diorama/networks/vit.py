@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from diorama.networks.layers import fold
@@ -22,10 +24,16 @@ class ViTConfig:
     width: int = 128
     depth: int = 6
     heads: int = 4
+    window: int = 0  # patches along a side of the window that a block looks at; 0 is the whole picture
+    whole: int = 4  # where there are windows: blocks, evenly spread, that look at the whole picture (Li et al. 2022, sec. 3)
+
+    @property
+    def side(self) -> int:
+        return self.size // self.patch
 
     @property
     def places(self) -> int:
-        return (self.size // self.patch) ** 2
+        return self.side**2
 
 
 def patches(image: Tensor, patch: int) -> Tensor:
@@ -49,7 +57,24 @@ class ViT(Part):
         x = self.inlet(patches(image, self.config.patch)) + self.places
         if seen is not None:
             x = x.gather(1, seen[..., None].expand(-1, -1, x.shape[-1]))
-        return self.transformer(x)
+        if seen is not None or not self.config.window:  # a few patches have no windows
+            return self.transformer(x)
+        every = self.config.depth // self.config.whole
+        for i, block in enumerate(self.transformer.blocks, 1):
+            x = block(x) if i % every == 0 else self._within(block, x)
+        return self.transformer.norm(x)
+
+    def _within(self, block: nn.Module, x: Tensor) -> Tensor:
+        """One block, of whose tokens each looks at its own window alone; what windows reach beyond the picture is not seen."""
+        side, window = self.config.side, self.config.window
+        beyond = -side % window
+        x = F.pad(x.unflatten(1, (side, side)), (0, 0, 0, beyond, 0, beyond))
+        there = F.pad(x.new_ones(len(x), side, side, 1, dtype=torch.bool), (0, 0, 0, beyond, 0, beyond))
+        cut = "b (y v) (x u) d -> (b y x) (v u) d"
+        x, there = (rearrange(part, cut, v=window, u=window) for part in (x, there))
+        n = (side + beyond) // window
+        x = rearrange(block(x, there[..., 0]), "(b y x) (v u) d -> b (y v) (x u) d", y=n, x=n, v=window)
+        return x[:, :side, :side].flatten(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

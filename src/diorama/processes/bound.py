@@ -34,7 +34,7 @@ class Bound:
     @cached_property
     def _weights(self) -> Tensor:
         """beta^2 / (2 s^2 alpha (1 - abar)) with s^2 = beta, in nats (eq. 12)."""
-        return (self._beta / (2 * (1 - self._beta) * (1 - torch.tensor(self.abar).double()))).float()
+        return (self._beta / (2 * (1 - self._beta) * (1 - torch.tensor(self.abar, dtype=torch.float64)))).float()
 
     @cached_property
     def _constants(self) -> Tensor:

@@ -79,6 +79,11 @@ class LogNormal:
     def __call__(self, noise: Noise) -> Tensor:
         return (self.mean + self.std * noise.normal()).exp()
 
+    @property
+    def farthest(self) -> float:
+        """The level above which hardly any training is done: one draw in 44."""
+        return math.exp(self.mean + 2 * self.std)
+
 
 class LogitNormal(LogNormal):
     """logit t ~ N(mean, std^2) for a flow's time t (Esser et al. 2024, eq. 19): the same law, since sigma = t / (1 - t)."""

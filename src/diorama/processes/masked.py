@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import NormalDist
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,18 @@ def cosine(gone: Tensor) -> Tensor:
     return (math.pi / 2 * gone).cos().clamp_min(0)
 
 
+def cosine_inverse(share: Tensor) -> Tensor:
+    """How much of the way is gone where this share is still masked by `cosine`."""
+    return share.clamp(0, 1).acos() / (math.pi / 2)
+
+
+def normal(mean: float, std: float, low: float = 0.5) -> Schedule:
+    """From `low` to 1 as often as a normal law cut there says (Li et al. 2023, MAGE, sec. 3.1): a law of shares to learn from."""
+    law = NormalDist(mean, std)
+    first, last = law.cdf(low), law.cdf(1.0)
+    return lambda gone: (mean + std * torch.special.ndtri(first + (last - first) * gone)).clamp(low, 1)
+
+
 @dataclass(frozen=True)
 class MaskedParallel:
     """Tokens are masked at random to learn, and told in parallel by confidence to sample."""
@@ -32,6 +45,7 @@ class MaskedParallel:
     schedule: Schedule = cosine
     temperature: float = 4.5  # of the choice which tokens stay; it falls to 0
     smoothing: float = 0.1  # of the labels (Chang et al. 2022, sec. 4.1)
+    law: Schedule | None = None  # from an even draw to the share masked while learning; None is the schedule
 
     def prior(self, shape: Sequence[int], noise: Noise) -> Tensor:
         """Nothing known, (b, *shape)."""
@@ -46,7 +60,7 @@ class MaskedParallel:
     def loss(self, model: Predictor, x: Tensor, condition: Condition, noise: Noise) -> Tensor:
         """Cross-entropy in nats per masked token of x (b, *places) int64: (b,) (Chang et al. 2022, eq. 2)."""
         n = x[0].numel()
-        count = (self.schedule(noise.uniform()) * n).ceil().clamp_min(1)[:, None]
+        count = ((self.law or self.schedule)(noise.uniform()) * n).ceil().clamp_min(1)[:, None]
         masked = _lowest(noise.uniform(n), count).reshape(x.shape)
         logits = model(torch.where(masked, MASK, x), condition).float().movedim(-1, 1)
         error = F.cross_entropy(logits, x, reduction="none", label_smoothing=self.smoothing)

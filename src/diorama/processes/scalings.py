@@ -60,6 +60,18 @@ class EDM:
         return Scales(self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4)
 
 
+LEAST = 0.02  # noise below this level is none
+
+
+def seen(x: Tensor, sigma: Tensor | None, scaling: Scaling = EDM()) -> tuple[Tensor, Tensor]:
+    """Data x0 + sigma noise (b, ...) as a network that reads it at any level is shown it: of unit variance, and its c_noise (b,).
+
+    sigma (b,); None is clean data.
+    """
+    scales = scaling(x.new_full((len(x),), LEAST) if sigma is None else sigma.to(x).clamp_min(LEAST))
+    return broadcast(scales.c_in, x) * x, scales.c_noise
+
+
 @dataclass(frozen=True)
 class X0:
     """F is the clean sample itself, from a variance-preserving input."""

@@ -86,6 +86,15 @@ def ancestral(
     return x
 
 
+def invert(denoiser: Denoiser, x: Tensor, condition: Condition, levels: Tensor, noise: Noise, on_step: OnStep = ignore) -> Tensor:
+    """`euler` run backwards: the start at levels[0] from which these levels lead back to x (Song et al. 2021, sec. 4.3; DDIM inversion).
+
+    x is taken to stand at the last level above 0. Each step's slope is taken where it begins, so the way back is only as exact as
+    the steps are small.
+    """
+    return euler(denoiser, x, condition, levels[levels > 0].flip(0), noise, on_step)
+
+
 SOLVERS: dict[str, Callable[..., Tensor]] = {"euler": euler, "heun": heun, "dpmpp_2m": dpmpp_2m}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class System(nn.Module):
     """
 
     card: ClassVar[Card]
+    learns_masks: ClassVar[bool] = False  # whether it asks the world for the masks of what its pictures show
     origin: Path | None = None  # the folder it was read from
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every subclass is a dataclass
 
@@ -138,6 +139,12 @@ def _kind(part: type[Part], written: Any) -> type[Part]:
     name = written[-1] if isinstance(written, list) and written else part.__name__
     kinds = [part, *part.__subclasses__()]
     return next((kind for kind in kinds if kind.__name__ == name), part)
+
+
+def read_part(folder: Path, kind: type[Kind]) -> Kind:
+    """The part in this folder of a saved system, as the kind it was written as."""
+    written = index_of(folder.parent).get(folder.name) if (folder.parent / INDEX).is_file() else None
+    return cast(Kind, _kind(kind, written).from_pretrained(folder))
 
 
 def load_system(folder: str | Path) -> System:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class Phase:
     name: str
     parameters: Sequence[nn.Parameter]
     loss: Callable[[Batch, Noise], Tensor]  # (b,)
+    options: Sequence[Mapping[str, Any]] = ()  # where given, one for each parameter: of AdamW, and `scale`, of the learning rate
 
 
 class Trainable(Protocol):
@@ -181,7 +182,7 @@ class _Run:
                 if math.isfinite(loss) and math.isfinite(norm):
                     self.system.after_backward(step, self.optimizers)  # type: ignore[operator]
                     for group in optimizer.param_groups:
-                        group["lr"] = values["lr"]
+                        group["lr"] = values["lr"] * group.get("scale", 1.0)
                     optimizer.step()
                 else:
                     finite = False
@@ -249,7 +250,8 @@ class _Run:
 
 def _adamw(phase: Phase, plan: Plan, device: torch.device) -> torch.optim.Optimizer:
     fused = device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(phase.parameters, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=fused)
+    own = [{"params": [p], **options} for p, options in zip(phase.parameters, phase.options, strict=bool(phase.options))]
+    return torch.optim.AdamW(own or phase.parameters, lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=fused)
 
 
 def _accelerator(plan: Plan, out: Path | None = None, trackers: Sequence[str] = (), partial: bool = False) -> Accelerator:

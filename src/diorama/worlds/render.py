@@ -275,7 +275,7 @@ def boxes(masks: Tensor) -> Tensor:
     seen = masks >= 0.5
     h, w = masks.shape[2:]
     columns, rows = seen.any(2), seen.any(3)
-    x, y = torch.arange(w), torch.arange(h)
+    x, y = (torch.arange(side, device=masks.device) for side in (w, h))
     left, top = torch.where(columns, x, w).amin(2), torch.where(rows, y, h).amin(2)
     right, bottom = torch.where(columns, x + 1, 0).amax(2), torch.where(rows, y + 1, 0).amax(2)
     found = torch.stack([left, top, right, bottom], -1)

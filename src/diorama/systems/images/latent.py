@@ -63,7 +63,7 @@ class LatentPainter(System):
         return self.text.frozen
 
     def look(self, batch: Batch, noise: Noise) -> Tensor:
-        labels = [NO_LABEL] * len(batch) if batch.label is None else batch.label.tolist()
+        labels = batch.label.tolist() if self.styles and batch.label is not None else [NO_LABEL] * len(batch)
         return self.sample(batch.text, [None if i == NO_LABEL else self.styles[i] for i in labels], noise=noise)
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
@@ -72,7 +72,12 @@ class LatentPainter(System):
         assert batch.latent is not None
         text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
         condition = Condition(text=text, label=batch.label if self.styles else None).to(self.device).drop(self.dropped, noise)
-        return self.process.loss(self.denoiser, batch.latent.to(self.device).float(), condition, noise)
+        z = batch.latent.to(self.device).float()
+        return self.process.loss(self.denoiser, z, self.shown(condition, z, noise), noise)
+
+    def shown(self, condition: Condition, z: Tensor, noise: Noise) -> Condition:
+        """The condition with whatever else the network is shown of the latents it learns to paint. Nothing by default."""
+        return condition
 
     @torch.no_grad()
     def sample(
@@ -90,28 +95,44 @@ class LatentPainter(System):
         """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
         condition = self.condition(prompts, styles)
         unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
-        process = replace(self.process, solver=SOLVERS[solver])
-        side = self.size // self.codec.config.stride
-        start = process.prior((self.codec.config.latent, side, side), noise)
         guided = classifier_free(self.denoiser, guidance, unasked)
-        z = process.sample(guided, start, condition, levels=self.levels(steps), noise=noise, on_step=on_step)
-        return self.preview(z)
+        return self.paint(guided, condition, steps=steps, solver=solver, noise=noise, on_step=on_step)
+
+    @torch.no_grad()
+    def paint(
+        self,
+        denoiser: Denoiser,
+        condition: Condition,
+        *,
+        start: Tensor | None = None,
+        steps: int = 20,
+        solver: str = "euler",
+        noise: Noise,
+        on_step: OnStep = ignore,
+    ) -> Tensor:
+        """From pure noise, or a start as noisy, to pictures (b, 4, size, size), by the system's own denoiser under any guidance."""
+        process = replace(self.process, solver=SOLVERS[solver])
+        if start is None:
+            side = self.size // self.codec.config.stride
+            start = process.prior((self.codec.config.latent, side, side), noise)
+        return self.preview(process.sample(denoiser, start, condition, levels=self.levels(steps), noise=noise, on_step=on_step))
 
     def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
         names = styles or [None] * len(prompts)
         label = torch.tensor([NO_LABEL if name is None else self.styles.index(name) for name in names], device=self.device)
-        return Condition(text=self._encode_alone(prompts), label=label if self.styles else None)
-
-    def _encode_alone(self, texts: Sequence[str]) -> TextEmbedding:
-        """Each sentence encoded by itself, then padded to the most tokens there can be: its neighbours must not change it."""
-        n, encoded = self.text.config.max_tokens, {text: self.text([text]) for text in dict.fromkeys(texts)}
-        rows = [encoded[text] for text in texts]
-        return TextEmbedding(
-            torch.cat([F.pad(row.tokens, (0, 0, 0, n - row.tokens.shape[1])) for row in rows]),
-            torch.cat([F.pad(row.mask, (0, n - row.mask.shape[1])) for row in rows]),
-            torch.cat([row.pooled for row in rows]),
-        )
+        return Condition(text=encode_alone(self.text, prompts), label=label if self.styles else None)
 
     def preview(self, x0: Tensor) -> Tensor:
         """What an estimate of the latents looks like: (b, 4, size, size) in [-1, 1]."""
         return self.codec.decode(x0).float().clamp(-1, 1)
+
+
+def encode_alone(tower: TextTower, texts: Sequence[str]) -> TextEmbedding:
+    """Each sentence encoded by itself, then padded to the most tokens there can be: its neighbours must not change it."""
+    n, encoded = tower.config.max_tokens, {text: tower([text]) for text in dict.fromkeys(texts)}
+    rows = [encoded[text] for text in texts]
+    return TextEmbedding(
+        torch.cat([F.pad(row.tokens, (0, 0, 0, n - row.tokens.shape[1])) for row in rows]),
+        torch.cat([F.pad(row.mask, (0, n - row.mask.shape[1])) for row in rows]),
+        torch.cat([row.pooled for row in rows]),
+    )

@@ -15,7 +15,7 @@ from diorama.errors import UserError
 from diorama.networks.classifier import ClassifierConfig, ClassifierNetwork
 from diorama.networks.layers import broadcast
 from diorama.processes.levels import LogNormal
-from diorama.processes.scalings import EDM
+from diorama.processes.scalings import LEAST, seen
 from diorama.systems.base import System, TakePart
 from diorama.types import NO_LABEL, Batch, Noise
 
@@ -24,7 +24,6 @@ PRESETS = {
     "noisy": ClassifierConfig(embedding=128),
     "clip": ClassifierConfig(widths=(24, 48, 96), axes=3),
 }
-LEAST = 0.02  # noise below this level is none
 
 
 @dataclass(eq=False)
@@ -39,7 +38,6 @@ class Classifier(System):
 
     card: ClassVar[cards.Card] = cards.CLASSIFIER
     law: ClassVar[LogNormal] = LogNormal(0.0, 2.0)  # as wide as a sampler's way from 80 down
-    scaling: ClassVar[EDM] = EDM()
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Classifier:
@@ -91,8 +89,4 @@ class Classifier(System):
             sides = f"{config.axes} sides that are multiples of {config.patch}"
             raise UserError(f"data of shape {tuple(x.shape)}: give (b, {config.channels} or more channels, *{sides})")
         x = x[:, : config.channels].to(self.device)
-        if not config.embedding:
-            return x, None
-        sigma = x.new_full((len(x),), LEAST) if sigma is None else sigma.to(x).clamp_min(LEAST)
-        scales = self.scaling(sigma)
-        return broadcast(scales.c_in, x) * x, scales.c_noise
+        return seen(x, sigma) if config.embedding else (x, None)

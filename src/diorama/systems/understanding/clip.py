@@ -16,11 +16,15 @@ from diorama.conditions.text import SentenceEncoder, TextTower
 from diorama.critics.contrastive import info_nce, same
 from diorama.data.augment import augment, soften
 from diorama.errors import UserError
+from diorama.networks.layers import broadcast
 from diorama.networks.towers import Heads, HeadsConfig, ImageTower, StyleConfig, StyleTower, TowerConfig
+from diorama.processes.levels import LogNormal
+from diorama.processes.scalings import seen
 from diorama.systems.base import System, TakePart
 from diorama.types import NO_LABEL, Batch, Noise, TextEmbedding
 
-PRESETS = {"nano": TowerConfig(patch=2, widths=(32, 64, 128), heads=0, dropout=0.0), "mini": TowerConfig()}
+_NANO = TowerConfig(patch=2, widths=(32, 64, 128), heads=0, dropout=0.0)
+PRESETS = {"nano": _NANO, "noisy": replace(_NANO, embedding=128), "mini": TowerConfig()}
 
 
 @dataclass(eq=False)
@@ -28,7 +32,8 @@ class Clip(System):
     """Pictures and sentences to unit vectors of one space (Radford et al. 2021), and a picture's style beside.
 
     The sentence tower is a frozen pretrained one with a small network on top (a few thousand captions teach no English), or, in the
-    `nano` preset, one that learns its words with the rest.
+    `nano` preset, one that learns its words with the rest. `noisy` is `nano` at any level of noise: it can lead a diffusion
+    (Nichol et al. 2022, sec. 2.4).
     """
 
     image: ImageTower
@@ -38,6 +43,7 @@ class Clip(System):
     styles: tuple[str, ...] = ()
 
     card: ClassVar[cards.Card] = cards.CLIP
+    law: ClassVar[LogNormal] = LogNormal(0.0, 2.0)  # of the noise, where it knows of any: as wide as a sampler's way from 80 down
 
     @classmethod
     def build(cls, text: TextTower, styles: Sequence[str], tower: TowerConfig | None = None) -> Clip:
@@ -50,7 +56,7 @@ class Clip(System):
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Clip:
         if preset not in PRESETS:
             raise UserError(f"preset {preset!r} is not known: use {', '.join(PRESETS)}")
-        text = part("text", CaptionEncoder if preset == "nano" else SentenceEncoder)
+        text = part("text", SentenceEncoder if preset == "mini" else CaptionEncoder)
         return cls.build(text, labels, replace(PRESETS[preset], size=size))
 
     # --- training ---------------------------------------------------------------------------------
@@ -83,29 +89,43 @@ class Clip(System):
         text = self.text(list(batch.text)) if batch.embedding is None else batch.embedding
         embedding = TextEmbedding(*(part.to(self.device) for part in text))
         moved, softened = (augment(image, noise), soften(image, noise)) if self.training else (image, image)
-        similarity = self.heads.picture(self.image(moved)) @ self.heads.text(embedding).T
+        similarity = self.heads.picture(self._features(*self._noised(moved, noise))) @ self.heads.text(embedding).T
         contrast = info_nce(self.heads.scale * similarity, same(embedding.pooled.detach()))
         return {"contrast": contrast, "style": self._style_loss(softened, batch.label)}
+
+    def _noised(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """x + sigma noise and sigma (b,), where the tower knows of noise."""
+        if not self.knows_noise:
+            return x, None
+        sigma = self.law(noise)
+        return x + broadcast(sigma, x) * noise.normal(*x.shape[1:]), sigma
 
     def _style_loss(self, image: Tensor, label: Tensor | None) -> Tensor:
         if not self.styles or label is None:
             return image.new_zeros(len(image))
         return F.cross_entropy(self.style(image), label.to(image.device), ignore_index=NO_LABEL, reduction="none")
 
+    @property
+    def knows_noise(self) -> bool:
+        """Whether the image tower reads pictures at any level of noise."""
+        return self.image.config.embedding > 0
+
     # --- use --------------------------------------------------------------------------------------
 
     def fit(self, image: Tensor) -> Tensor:
         """(b, c >= 3, h, w) in [-1, 1], the picture on white first -> (b, 3, size, size) by averages over areas."""
-        size = self.image.config.size
-        return F.interpolate(image[:, :3].to(self.device), (size, size), mode="area")
+        return self.image.fit(image.to(self.device))
 
-    def features(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor, sigma: Tensor | None = None) -> Tensor:
         """What the tower sees, before either head: (b, d), differentiable in the picture. Distances are taken here."""
-        return self.image(self.fit(image)).float()
+        return self._features(self.fit(image), sigma)
 
-    def encode_image(self, image: Tensor) -> Tensor:
-        """(b, c >= 3, h, w) -> (b, d) of length 1, differentiable in the picture."""
-        return self.heads.picture(self.features(image))
+    def _features(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+        return self.image(*seen(x, sigma) if self.knows_noise else (x,)).float()
+
+    def encode_image(self, image: Tensor, sigma: Tensor | None = None) -> Tensor:
+        """(b, c >= 3, h, w) -> (b, d) of length 1, differentiable in the picture; one that knows noise reads x0 + sigma noise too."""
+        return self.heads.picture(self.features(image, sigma))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Sentences -> (b, d) of length 1."""

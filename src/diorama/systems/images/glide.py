@@ -1,0 +1,145 @@
+"""GLIDE: sentences to pixels by a diffusion that learns its words with it; its two ways to be guided, and holes filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from diorama import cards
+from diorama.codecs.patches import PatchCodec, PatchCodecConfig
+from diorama.conditions.caption import CaptionConfig, CaptionEncoder
+from diorama.data.holes import boxes
+from diorama.errors import UserError
+from diorama.guidance.classifier_free import classifier_free
+from diorama.guidance.contrastive import Eye, contrastive
+from diorama.guidance.inpaint import replaced
+from diorama.guidance.scale import Scale
+from diorama.guidance.threshold import clipped
+from diorama.networks.layers import broadcast, fold
+from diorama.networks.unet import UNetConfig, widened
+from diorama.processes.diffusion import Diffusion
+from diorama.processes.levels import cosine, respaced
+from diorama.processes.scalings import Epsilon
+from diorama.systems.base import TakePart
+from diorama.systems.images.latent import LatentPainter
+from diorama.systems.understanding.clip import Clip
+from diorama.types import Condition, Denoiser, Noise
+
+_OURS = UNetConfig(channels=4, levels=1.0)  # c_noise is an index of the table
+PRESETS = {
+    "nano": (replace(_OURS, patch=2, widths=(48, 96), depth=1, embedding=192), CaptionConfig()),
+    "mini": (
+        replace(_OURS, patch=4, widths=(64, 128), depth=1, embedding=256),
+        CaptionConfig(width=256, depth=4),
+    ),
+    # 3.5 B for 64 px (Nichol et al. 2022, sec. 4): 2.3 B in the U-Net, which is ADM's at width 512, 1.2 B in a text tower of
+    # 24 layers, 2048 wide. The upsampler to 256 px, 1.5 B, is a system of its own
+    "paper": (
+        replace(
+            _OURS,
+            widths=(512, 1024, 1536, 2048),
+            depth=3,
+            attention=(False, True, True, True),
+            head_width=64,
+            embedding=2048,
+            dropout=0.1,
+            resample="block",
+            closing=True,
+        ),
+        CaptionConfig(words=50257, width=2048, depth=24, heads=32, max_tokens=128),
+    ),
+}
+
+
+@dataclass(eq=False)
+class Glide(LatentPainter):
+    """Sentences to RGBA pictures, pixel by pixel; attention sees the words beside the places (Nichol et al. 2022)."""
+
+    card: ClassVar[cards.Card] = cards.GLIDE
+    process: ClassVar[Diffusion] = Diffusion.of_table(Epsilon, cosine())
+    dropped: ClassVar[dict[str, float]] = {"text": 0.2}
+    limit: ClassVar[float] = 1.0  # of a clean sample
+
+    @classmethod
+    def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Glide:
+        cls.card.check_preset(preset)
+        return cls.build(preset, size, part)
+
+    @classmethod
+    def build(cls, preset: str, size: int, part: TakePart) -> Self:
+        shape, words = PRESETS[preset]
+        text = CaptionEncoder(words, part("text", CaptionEncoder).tokenizer)  # the pieces are the data's, the size is ours
+        return cls.on(PatchCodec(PatchCodecConfig(patch=1)), text, shape, (), size)
+
+    def levels(self, steps: int) -> Tensor:
+        return respaced(Epsilon(cosine()).sigmas, steps)
+
+    def paint(self, denoiser: Denoiser, condition: Condition, **how: Any) -> Tensor:
+        return super().paint(clipped(denoiser, self.limit), condition, **how)
+
+    # --- CLIP in place of classifier-free guidance ------------------------------------------------
+
+    @torch.no_grad()
+    def sample_by_clip(self, prompts: Sequence[str], clip: Clip, *, scale: Scale = 1.0, **how: Any) -> Tensor:
+        """As `sample`, led by the gradient of how well a `noisy` CLIP finds that each prompt fits; `how` is `paint`'s."""
+        if not clip.knows_noise:
+            raise UserError("this CLIP has only seen clean pictures and cannot lead: train one of preset noisy")
+        text = clip.heads.scale * clip.encode_text(prompts)
+        return self.paint(contrastive(self.denoiser, self.eye(clip), text, scale), self.condition(prompts), **how)
+
+    def eye(self, clip: Clip) -> Eye:
+        """How CLIP sees what stands at (x, sigma): noise on pixels is noise on their picture. Beyond the noise it learned it cannot lead."""
+
+        def see(x: Tensor, sigma: Tensor) -> Tensor:
+            noisy = self.codec.scale.mean() * sigma
+            x = torch.where(broadcast(noisy < clip.law.farthest, x), x, x.detach())
+            return clip.encode_image(self.codec.decode(x), noisy)
+
+        return see
+
+    # --- holes ------------------------------------------------------------------------------------
+
+    def inpainter(self) -> Self:
+        """A copy that is also shown what is known, by inputs that say nothing yet: fine-tune it (sec. 2.5)."""
+        copy, config = deepcopy(self), self.codec.config
+        copy.network = widened(copy.network, config.latent + config.stride**2)
+        return copy
+
+    @torch.no_grad()
+    def inpaint(self, image: Tensor, mask: Tensor, prompts: Sequence[str], *, guidance: Scale = 3.0, **how: Any) -> Tensor:
+        """Pictures (b, 4, size, size) with what is asked for where `mask` (b, 1, size, size) is 1; elsewhere they stay.
+
+        A model that is no inpainter knows of the rest only that it is put back at every step.
+        """
+        z, condition = self.codec.encode(image.to(self.device)), self.condition(prompts)
+        hole = self.places(mask.to(self.device))
+        if self.network.config.given:
+            condition = replace(condition, image=self.around(z, hole))
+        return self.paint(replaced(classifier_free(self.denoiser, guidance), z, hole), condition, **how)
+
+    def shown(self, condition: Condition, z: Tensor, noise: Noise) -> Condition:
+        if not self.network.config.given:
+            return condition
+        return replace(condition, image=self.around(z, self.places(boxes(self.size, noise))))
+
+    def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
+        """An inpainter that is asked for whole pictures is shown one large hole."""
+        asked, n = super().condition(prompts, styles), len(prompts)
+        if not self.network.config.given:
+            return asked
+        hole = self.places(torch.ones(n, 1, self.size, self.size, device=self.device))
+        return replace(asked, image=self.around(torch.zeros_like(hole), hole))
+
+    def places(self, mask: Tensor) -> Tensor:
+        """(b, 1, h, w) -> the same for every number of the latents, (b, latent, h', w')."""
+        config = self.codec.config
+        return fold(mask.expand(-1, config.channels, -1, -1), config.stride)
+
+    def around(self, z: Tensor, hole: Tensor) -> Tensor:
+        """What is known, 0 in the hole, and where the hole is."""
+        return torch.cat([z * (1 - hole), hole[:, : self.codec.config.stride**2]], 1)

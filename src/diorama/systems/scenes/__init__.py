@@ -1,0 +1,1 @@
+"""Systems whose output is a scene: seen from anywhere."""

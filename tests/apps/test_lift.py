@@ -1,0 +1,57 @@
+import json
+
+import pytest
+from PIL import Image
+
+from diorama.apps.cli import main
+from diorama.pictures import to_pil
+from diorama.scenes.cameras import orbit, transforms
+from diorama.worlds.scene import Rules, scene
+from diorama.worlds.views import shoot
+
+pytest.importorskip("numba")
+
+RULES = Rules(grounds=("clear",), most=1, subjects=0.0)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder, camera = tmp_path_factory.mktemp("photographs"), orbit(8, 25.0, size=32)
+    names = [f"{i}.png" for i in range(8)]
+    for name, picture in zip(names, to_pil(shoot([scene(1, 0, RULES)], camera).image[0], transparent=True), strict=True):
+        picture.save(folder / name)
+    (folder / "transforms.json").write_text(json.dumps(transforms(camera, names)))
+    return folder
+
+
+def test_photographs_become_a_scene_and_the_scene_a_sheet(photographs, tmp_path, capsys):
+    ply, sheet = tmp_path / "scene.ply", tmp_path / "orbit.png"
+    assert main(["lift", str(photographs), "-o", str(ply), "--steps", "8", "--holdout", "4", "--most", "200"]) == 0
+    assert "from 6 photographs" in (told := capsys.readouterr().out) and "dB" in told and "on 2 kept out" in told
+    assert main(["look", str(ply), "-o", str(sheet), "--views", "4", "--size", "32"]) == 0
+    assert Image.open(sheet).size == (2 * 32 + 4, 2 * 32 + 4)
+    assert main(["look", str(ply), "-o", str(tmp_path / "orbit.webp"), "--views", "3", "--size", "32"]) == 0
+    assert Image.open(tmp_path / "orbit.webp").n_frames == 3
+
+
+def test_when_the_minutes_are_over_what_there_is_is_written(photographs, tmp_path):
+    ply = tmp_path / "scene.ply"
+    assert main(["lift", str(photographs), "-o", str(ply), "--steps", "100000", "--minutes", "0", "--most", "200"]) == 0
+    assert ply.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lift", "nowhere"], "nowhere from where"),
+        (["lift", ".", "--holdout", "1"], "leaves nothing"),
+        (["lift", ".", "-o", "scene.obj"], "no .ply"),
+        (["look", "scene.ply", "-o", "orbit.mp4"], ".webp, .gif, .png"),
+        (["look", "scene.ply"], "cannot read"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
