@@ -23,7 +23,7 @@ from diorama.pipeline import load
 from diorama.recipe import Request
 from diorama.systems.base import load_system
 from diorama.systems.images.flow import Flow
-from diorama.train import Data, train
+from diorama.train import Data, minutes, train
 from diorama.training.plan import Plan
 from diorama.types import OnStep, Step
 
@@ -74,7 +74,8 @@ def pack(arguments: Arguments) -> Path:
     """The trained flow as int8 with its card: what goes into the package."""
     target, system = arguments.out / "model", load_system(arguments.out / "flow" / "model")
     assert isinstance(system, Flow)
-    system.save_pretrained(target, storage="int8", name=arguments.name, defaults=DEFAULTS)
+    done = {"steps": arguments.steps, "pictures": arguments.steps * FLOW.batch}
+    system.save_pretrained(target, storage="int8", name=arguments.name, defaults=DEFAULTS, upsampler="upsampler", **done)
     shutil.copytree(
         asset("default") / "text", target / "text", dirs_exist_ok=True
     )  # the same file, with its own card and licence
@@ -98,8 +99,9 @@ def card(arguments: Arguments) -> str:
     """The model card: what was done, read from the logs, and what was measured, where it was."""
     runs = {name: _log(arguments.out / name / "log.jsonl") for name in ("codec", "flow")}
     plans = {"codec": CODEC, "flow": FLOW}
+    spent = {name: minutes(arguments.out / name / "log.jsonl", plans[name].batch) for name in runs}
     rows = [
-        f"| {name} | {int(log[-1]['step']):,} | {int(log[-1]['step']) * plans[name].batch:,} | {_minutes(log, plans[name].batch):.0f} | "
+        f"| {name} | {int(log[-1]['step']):,} | {int(log[-1]['step']) * plans[name].batch:,} | {spent[name]:.0f} | "
         f"{log[-1]['held_out_loss']:.3f} |"
         for name, log in runs.items()
     ]
@@ -130,12 +132,6 @@ def _number(score: dict[str, float]) -> str:
 
 def _log(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _minutes(log: list[dict[str, float]], batch: int) -> float:
-    """Time spent in steps, from the rate at each logged one."""
-    every = log[1]["step"] - log[0]["step"]
-    return sum(every * batch / entry["pictures_per_second"] for entry in log) / 60
 
 
 def _shown(what: str) -> OnStep:

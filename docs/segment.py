@@ -1,0 +1,92 @@
+"""Draw docs/pictures/segment.png, or measure a model.
+
+python docs/segment.py                        writes the picture: what a click may mean
+python docs/segment.py --measure MODEL        the mean IoU of its masks with whole things of the world
+python docs/segment.py --measure MODEL FOLDER and with the instances of a folder of NAME.png|webp and NAME.labels.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from diorama.conditions.clicks import somewhere
+from diorama.critics.statistics import mean
+from diorama.data.batches import on_white
+from diorama.models import locate
+from diorama.pictures import sheet, to_pil
+from diorama.systems.base import load_system
+from diorama.systems.understanding.everything import pointed
+from diorama.types import Noise
+from diorama.worlds.parts import Masked
+from diorama.worlds.scene import Rules
+from diorama.worlds.source import ENDLESS, World
+
+PICTURE = Path(__file__).parent / "pictures" / "segment.png"
+RULES = Rules(least=2, overlap=1.0, sizes=("large",), textures=("striped", "dotted", "checked"))
+WAYS = ("one click, surest mask", "one click, best of three", "a box, surest mask")
+BLUE = torch.tensor([-0.8, -0.3, 0.9, 1.0])[:, None, None]
+SMALLEST = 20  # pixels of an instance that is asked for
+
+
+def draw(n: int = 4, size: int = 96) -> None:
+    """Pictures of the world with a click, and beside each the things that it may mean."""
+    batch = Masked(World(4, ENDLESS, size, RULES)).batch(0, 80)
+    truths = batch.masks >= 0.5
+    clicks = somewhere(truths.sum(1) == 3, Noise(range(len(batch))).uniform())
+    rows = []
+    for image, truth, click in zip(batch.image, truths, clicks, strict=True):
+        x, y = click.long().tolist()
+        held = truth[truth[:, y, x]]
+        if len(held) == 3 and len(rows) < n:
+            tinted = [torch.where(mask, BLUE, 0.4 * image + 0.6) for mask in held[held.flatten(1).sum(1).argsort()]]
+            cells = to_pil(torch.stack([image, *tinted]))
+            ImageDraw.Draw(cells[0]).ellipse([x - 3, y - 3, x + 3, y + 3], fill="white", outline="black")
+            rows.append(sheet(cells, columns=4))
+    sheet(rows, columns=2, gap=12).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=8).save(PICTURE, optimize=True)
+    print(f"{PICTURE}  {PICTURE.stat().st_size / 1000:.0f} kB")
+
+
+def measure(model: str, folder: str = "") -> None:
+    """Every thing is asked for by a click in its middle and by its box."""
+    sam = load_system(locate(model))
+    batch = Masked(World(77, ENDLESS, sam.size)).batch(0, 128)
+    wholes = batch.masks[:, : batch.masks.shape[1] // 3] >= 0.5
+    say("the world", [pointed(sam, image, masks[large(masks)]) for image, masks in zip(batch.image, wholes, strict=True)])
+    if folder:
+        say(Path(folder).name, [pointed(sam, *pair) for pair in labelled(Path(folder))])
+
+
+def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:
+    """The pictures there that have instances to ask for, and the masks of those."""
+    pairs = []
+    for path in sorted(folder.glob("*.labels.png")):
+        picture = next(
+            p for p in folder.glob(f"{path.name.removesuffix('.labels.png')}.*") if p.suffix in (".png", ".webp") and p != path
+        )
+        image = torch.from_numpy(on_white(Image.open(picture).convert("RGBA"))).float() / 127.5 - 1
+        label = torch.from_numpy(np.array(Image.open(path))).long()
+        masks = label == torch.arange(1, int(label.max()) + 1)[:, None, None]
+        if large(masks).any():
+            pairs.append((image, masks[large(masks)]))
+    return pairs
+
+
+def large(masks: Tensor) -> Tensor:
+    return masks.flatten(1).sum(1) >= SMALLEST
+
+
+def say(name: str, found: list[Tensor]) -> None:
+    values = torch.cat(found)
+    for way, column in zip(WAYS, values.T, strict=True):
+        score = mean(column, "IoU", True)
+        print(f"{name:12} {way:26} {score.value:.3f} ± {score.stderr:.3f}  n = {score.n}")
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[2:]) if sys.argv[1:2] == ["--measure"] else draw()
