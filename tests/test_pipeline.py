@@ -12,9 +12,10 @@ import diorama
 from diorama.errors import UserError
 from diorama.models import locate, weights_hash
 from diorama.networks.precision import has_bfloat16_units
-from diorama.pipeline import CHUNK, requests
+from diorama.pipeline import CHUNK, load, requests
 from diorama.processes.solvers import SOLVERS
 from diorama.recipe import SAMPLERS, Recipe, Request, read_recipe
+from diorama.systems.images.ddpm import DDPM
 
 WORDS = [
     "a red apple",
@@ -299,3 +300,9 @@ def test_any_recipe_within_bounds_is_made_or_refused(model):
     with pytest.raises(UserError, match="style"):
         model.replay(replace(picture.recipe, style="cubist"))
     assert isinstance(picture.recipe, Recipe)
+
+
+def test_a_system_that_is_not_asked_by_sentences_says_so(tmp_path):
+    DDPM.new(preset="nano", size=16, labels=(), part=None).save_pretrained(tmp_path / "ddpm")
+    with pytest.raises(UserError, match="a saved ddpm, which is not asked by sentence"):
+        load(tmp_path / "ddpm")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,17 @@ def load(
         system = load_system(folder)
     except (TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{folder / INDEX} does not fit its parts ({error}): fetch or make the folder again") from error
-    if system.card.verb != "sample":
-        raise UserError(
-            f"{name} is a saved {system.card.slug}, which makes no pictures from words: give a model whose verb is sample"
-        )
+    if not _can_be_asked(system):
+        what = f"{name} is a saved {system.card.slug}, which is not asked by sentence and solver"
+        raise UserError(f"{what}: give one that is, such as a flow, or call the system itself")
     worn = [_worn(system, *locate_adapter(str(words))) for words in adapters]
     return Pipeline(system.to(chosen.device), folder, chosen, worn)
+
+
+def _can_be_asked(system: System) -> bool:
+    """Whether its `sample` takes what the front door passes; some are asked by class, some by nothing at all."""
+    sample = getattr(system, "sample", None)
+    return sample is not None and {"prompts", "negative", "solver"} <= set(signature(sample).parameters)
 
 
 def _worn(system: System, folder: Path, strength: float) -> tuple[str, str, float]:

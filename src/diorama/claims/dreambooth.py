@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -125,12 +127,17 @@ class DreamBoothClaim(Claim):
 
     def shown(self, subject: Subject, words: Words, prior: int | None) -> Shown:
         """What the shipped model paints once it was tuned with so many pictures of the class; None: as it is."""
-        painter = Flow.from_pretrained(model_folder(MODEL))
+        painter = deepcopy(read(model_folder(MODEL)))
         if prior is not None:
             DreamBooth(painter, words, rank=0).learn(subject.given, self.plan, prior, steps=self.steps, **HOW)
         beside, alone = [f"{words.subject} and {other}" for other in subject.others(self.each)], [words.kind] * self.each
         asked, unasked = (draw(painter.eval(), sentences, subject.seed, self.steps) for sentences in (beside, alone))
         return Shown(subject.share(asked), subject.share(unasked), float(Oracle().observe(unasked, alone)[:, 1].mean()))
+
+
+@cache
+def read(folder: Path) -> Flow:
+    return Flow.from_pretrained(folder)
 
 
 def draw(painter: Flow, sentences: Sequence[str], seed: int, steps: int) -> Tensor:

@@ -16,7 +16,7 @@ from diorama.claims.claim import Claim, Effect, Part
 from diorama.conditions.clicks import somewhere
 from diorama.critics.segmentation import overlaps
 from diorama.networks.prompts import NO_POINT, Prompts
-from diorama.systems.understanding.sam import Sam
+from diorama.systems.understanding.sam import LEAST, Sam
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Noise, mix
@@ -99,16 +99,18 @@ class SamClaim(Claim):
         }
 
     def clicked(self, sam: Sam, seed: int) -> Clicked:
-        """One click in each of new pictures, where it can mean two things or three."""
+        """One click in each new picture that has a place for it where it can mean two things or three."""
         batch = world(mix(seed, 3)).batch(0, self.pictures)
         assert batch.masks is not None
         truths = batch.masks >= 0.5
-        points = somewhere(truths.sum(1) >= 2, Noise([mix(seed, 4, i) for i in range(len(batch))]).uniform())
+        truths &= truths.sum((2, 3), keepdim=True) >= LEAST  # as in training
+        shared = truths.sum(1) >= 2
+        points = somewhere(shared, Noise([mix(seed, 4, i) for i in range(len(batch))]).uniform())
         best, surest = [], []
-        for image, truth, point in zip(batch.image, truths, points, strict=True):
-            x, y = point.long().tolist()
-            masks = sam.see(image).masks(Prompts.at(point[None, None])).logits[0] > 0
-            fits = overlaps(masks, truth[truth[:, y, x]])
+        for i in shared.flatten(1).any(1).nonzero()[:, 0].tolist():
+            x, y = points[i].long().tolist()
+            masks = sam.see(batch.image[i]).masks(Prompts.at(points[None, i : i + 1])).logits[0] > 0
+            fits = overlaps(masks, truths[i, truths[i, :, y, x]])
             best.append(fits.amax(0).mean())
             surest.append(fits[0].max())
         return Clicked(float(torch.stack(best).mean()), float(torch.stack(surest).mean()))
