@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -16,7 +17,7 @@ def main(photos: str, subject: str, *adapters: str) -> None:
     kind = f"a {subject.split(' ', 2)[2]}"
     prompts = [subject, f"{subject} on a green ground", subject.replace("a ", "a small ", 1), f"{subject} and a red apple", kind]
     given = [on_white(path) for path in sorted(Path(photos).glob("*.png"))]
-    rows = {"given": [("", given)]}
+    rows: dict[str, list[tuple[str, Sequence[Image.Image]]]] = {"given": [("", given)]}
     for words, worn in zip(
         ("the model", "with the adapter", "learned without the class"), ([], *([a] for a in adapters)), strict=False
     ):

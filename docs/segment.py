@@ -20,9 +20,9 @@ from diorama.critics.statistics import mean
 from diorama.data.batches import on_white
 from diorama.models import locate
 from diorama.pictures import sheet, to_pil
-from diorama.systems.base import load_system
 from diorama.systems.understanding.everything import pointed
-from diorama.types import Noise
+from diorama.systems.understanding.sam import Sam
+from diorama.types import Batch, Noise
 from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World
@@ -36,10 +36,9 @@ SMALLEST = 20  # pixels of an instance that is asked for
 
 def draw(n: int = 4, size: int = 96) -> None:
     """Pictures of the world with a click, and beside each the things that it may mean."""
-    batch = Masked(World(4, ENDLESS, size, RULES)).batch(0, 80)
-    truths = batch.masks >= 0.5
+    batch, truths = masked(World(4, ENDLESS, size, RULES), 80)
     clicks = somewhere(truths.sum(1) == 3, Noise(range(len(batch))).uniform())
-    rows = []
+    rows: list[Image.Image] = []
     for image, truth, click in zip(batch.image, truths, clicks, strict=True):
         x, y = click.long().tolist()
         held = truth[truth[:, y, x]]
@@ -54,12 +53,19 @@ def draw(n: int = 4, size: int = 96) -> None:
 
 def measure(model: str, folder: str = "") -> None:
     """Every thing is asked for by a click in its middle and by its box."""
-    sam = load_system(locate(model))
-    batch = Masked(World(77, ENDLESS, sam.size)).batch(0, 128)
-    wholes = batch.masks[:, : batch.masks.shape[1] // 3] >= 0.5
+    sam = Sam.from_pretrained(locate(model))
+    batch, truths = masked(World(77, ENDLESS, sam.size), 128)
+    wholes = truths.chunk(3, dim=1)[0]
     say("the world", [pointed(sam, image, masks[large(masks)]) for image, masks in zip(batch.image, wholes, strict=True)])
     if folder:
         say(Path(folder).name, [pointed(sam, *pair) for pair in labelled(Path(folder))])
+
+
+def masked(world: World, n: int) -> tuple[Batch, Tensor]:
+    """The first n pictures of the world, and which pixels each of their masks has."""
+    batch = Masked(world).batch(0, n)
+    assert batch.masks is not None
+    return batch, batch.masks >= 0.5
 
 
 def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:

@@ -85,10 +85,19 @@ def test_the_verb_lists_and_trains(cache, quick, capsys):
     assert main(["foundations"]) == 0
     assert "world-codec-f8" in capsys.readouterr().out
     assert main(["foundations", quick.name]) == 0
-    assert capsys.readouterr().out.strip().endswith(str(cache / quick.name))
+    out, err = capsys.readouterr()
+    assert out.strip().endswith(str(cache / quick.name))
+    assert err.startswith(f"{quick.name} is trained into {cache / quick.name}: {quick.plan.steps} steps of {quick.plan.batch}")
     assert main(["foundations", "--json"]) == 0
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == quick.name)
     assert (row["where"], row["parameters"] > 0, "PSNR" in row["measured"]) == ("trained here", True, True)
+
+
+def test_a_place_that_is_taken_is_told_before_any_training(tmp_path, capsys):
+    (tmp_path / "taken").write_text("mine")
+    assert main(["foundations", "world-sam", "-o", str(tmp_path / "taken")]) == 2
+    assert "taken holds something else: name a new folder with --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_an_unknown_name_is_told_with_its_neighbours(capsys):

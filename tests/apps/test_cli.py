@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import diorama
-from diorama.apps.cli import VERBS, main
+from diorama.apps.cli import VERBS, _gist, main
 from diorama.apps.output import steps_bar
 from diorama.recipe import read_recipe, read_recipes
 from diorama.types import Step
@@ -448,3 +448,9 @@ def test_the_clock_of_help(tiny_model):
         [sys.executable, "-c", code], env=ENVIRONMENT, check=True, capture_output=True, text=True
     ).stdout.split()
     assert not {"torch", "rich", "PIL", "tyro", "numpy"} & set(loaded)
+
+
+def test_a_wrong_flag_is_told_alike_in_a_frame_and_in_plain_ascii():
+    framed = "╭─ Value error ─╮\n│ Error parsing --n: 'x' │\n│ ────── │\n│ For full helptext │\n╰───╯\n"
+    plain = "Value error\n-----------\nError parsing --n: 'x'\n------\nFor full helptext\n"
+    assert _gist(framed) == _gist(plain) == "Error parsing --n: 'x'"

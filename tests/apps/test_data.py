@@ -88,6 +88,8 @@ def test_mistakes_are_one_line(picture_folder, tiny_model, tmp_path, capsys):
     assert "does not exist" in fails(capsys, "clean", tmp_path / "nowhere", "-o", tmp_path / "out")
     assert "filter 'blur' is not known" in fails(capsys, *clean, "--filters", "blur")
     assert "fit 'some' is no number" in fails(capsys, *clean, "--fit", "some")
+    assert "fit 200% is not allowed" in fails(capsys, *clean, "--fit", "200%")
+    assert "least-words -2 is not allowed" in fails(capsys, *clean, "--least-words", "-2")
     assert "area '0.5' is not LOW..HIGH" in fails(capsys, *clean, "--area", "0.5")
     assert "alike 7.0 is not allowed: use 0 to 1" in fails(capsys, *clean, "--alike", "7")
     assert "cannot tell what fits a caption: give a saved clip" in fails(capsys, *clean, "--scorer", tiny_model)

@@ -36,7 +36,7 @@ def test_photographs_become_a_scene_and_the_scene_a_sheet(photographs, tmp_path,
 
 def test_when_the_minutes_are_over_what_there_is_is_written(photographs, tmp_path):
     ply = tmp_path / "scene.ply"
-    assert main(["lift", str(photographs), "-o", str(ply), "--steps", "100000", "--minutes", "0", "--most", "200"]) == 0
+    assert main(["lift", str(photographs), "-o", str(ply), "--steps", "100000", "--minutes", "0.0001", "--most", "200"]) == 0
     assert ply.is_file()
 
 
@@ -47,6 +47,12 @@ def test_when_the_minutes_are_over_what_there_is_is_written(photographs, tmp_pat
         (["lift", ".", "--holdout", "1"], "leaves nothing"),
         (["lift", ".", "-o", "scene.obj"], "no .ply"),
         (["look", "scene.ply", "-o", "orbit.mp4"], ".webp, .gif, .png"),
+        (["lift", ".", "-o", "none/scene.ply"], "does not exist"),
+        (["lift", ".", "--minutes", "nan"], "minutes nan is not allowed"),
+        (["look", "scene.ply", "-o", "none/orbit.png"], "does not exist"),
+        (["look", "scene.ply", "--views", "0"], "views 0 is not allowed: use 1 to 1000"),
+        (["look", "scene.ply", "--elevation", "900"], "use -90 to 90 degrees"),
+        (["look", "scene.ply", "--distance", "0"], "distance 0.0 is not allowed"),
         (["look", "scene.ply"], "cannot read"),
     ],
 )

@@ -127,6 +127,7 @@ def test_with_full_a_model_of_its_own_is_written(photos, model, here):
         (["--as", "sks"], "'sks' names no class"),
         (["--as", "red square"], "identifier 'red' means something to this model"),
         (["--as", "sks square", "--rank", "0"], "rank 0 is not allowed: use 1 or more"),
+        (["--as", "sks square", "--rank", "100000"], "rank 100000 is not allowed: use 1 to 256"),
         (["--as", "sks square", "--steps", "0"], "steps 0 is not allowed: use 1 or more"),
         (["--as", "sks square", "--lr", "nan"], "lr nan is not allowed"),
         (["--as", "sks square", "-o", "taken"], "taken holds something else: name a new folder"),

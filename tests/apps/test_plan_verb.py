@@ -83,6 +83,8 @@ def test_the_published_size_is_shown(capsys):
         (["ddpm", "--gpus", "256"], "a batch of 128 leaves some of 256 GPUs without a sample: use --batch 256 or more"),
         (["ddpm", "--size", "20"], "size 20 is not a multiple of 8: use 16"),
         (["ddpm", "--steps", "1", "--pictures", "1"], "give one of them"),
+        (["ddpm", "--pictures", "-4"], "pictures -4 is not allowed: use 1 or more"),
+        (["mae", "--frames", "-3"], "frames -3 is not allowed: use 0 for pictures"),
         (["ddpm", "--utilisation", "2"], "utilisation 2.0 is not allowed"),
         (["ddpm", "--hardware", "abacus"], "invalid choice"),
         (["vq", "--size", "32"], "a step of vq cannot be followed"),

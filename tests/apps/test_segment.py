@@ -79,6 +79,7 @@ def test_another_run_replaces_the_folder_and_nothing_else_is_replaced(picture, m
     [
         ([], "tell what is meant by --point X,Y or --box X0,Y0,X1,Y1, or ask for --everything"),
         (["--everything", "--point", "1,1"], "not both"),
+        (["--everything", "--side", "100000"], "side 100000 is not allowed: use 1 to 256"),
         (["--point", "30,4"], "point 30,4 lies outside the picture of 30 x 20 pixels"),
         (["--point", "here"], "point 'here' cannot be read: give 2 numbers with commas, such as 12,40"),
         (["--box", "9,9,4,12"], "box 9,9,4,12 has no inside: give left, top, right, bottom"),

@@ -105,10 +105,11 @@ def _parse(name: str, arguments: Sequence[str]) -> Any:
 
 
 def _gist(box: str) -> str:
-    """The first paragraph of tyro's framed message, as one line."""
+    """The first paragraph of tyro's message, as one line. Where a terminal knows ASCII alone, a title stands before it."""
     rows = [line.strip("│ ").strip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    end = next((i for i, row in enumerate(rows) if row.startswith("───")), len(rows))
-    return " ".join(" ".join(rows[:end]).split()) or "these arguments cannot be read"
+    paragraphs = re.split(r"[─-]{3,}", " ".join(rows))
+    told = paragraphs[0] if "╭" in box or len(paragraphs) == 1 else paragraphs[1]
+    return " ".join(told.split()) or "these arguments cannot be read"
 
 
 def _help() -> str:

@@ -105,6 +105,10 @@ class Clean:
         from diorama.data.curate import Limits
 
         fit, share = _number("fit", self.fit.removesuffix("%")), self.fit.endswith("%")
+        if share and not 0 <= fit <= 100:
+            raise UserError(f"fit {self.fit} is not allowed: use 0% to 100%, or a score")
+        if self.least_words < 1:
+            raise UserError(f"least-words {self.least_words} is not allowed: use 1 or more")
         low, dots, high = self.area.partition("..")
         if not dots:
             raise UserError(f"area {self.area!r} is not LOW..HIGH: for example 0.02..0.98")
@@ -161,11 +165,14 @@ class Clean:
             print(f"diorama: {note}", file=sys.stderr)
 
 
+EXAMPLES = {"fit": "10% or 0.2", "area": "0.02, on either side of two dots"}
+
+
 def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"{name} {text!r} is no number") from None
+        raise UserError(f"{name} {text!r} is no number: give one such as {EXAMPLES[name]}") from None
 
 
 Data = Annotated[Look, tyro.conf.subcommand("look")] | Annotated[Clean, tyro.conf.subcommand("clean")]

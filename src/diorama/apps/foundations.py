@@ -36,13 +36,20 @@ class Foundations:
             rows = [_row(name) for name in FOUNDATIONS]
             print(json.dumps(rows, indent=2) if self.json else _table(rows), end="\n" if self.json else "")
             return 0
-        out = made() / find(self.name).name if self.out is None else Path(self.out)
-        from diorama.apps.output import use_all_cores
+        from diorama.apps.output import check_new, use_all_cores
         from diorama.apps.train import progress, say
+
+        plan = find(self.name).plan
+        out = made() / self.name if self.out is None else Path(self.out)
+        check_new(out, INDEX)
         from diorama.foundations.make import make  # torch, from here on
 
         use_all_cores()
-        with progress(find(self.name).plan) as on_step:
+        say(
+            f"{self.name} is trained into {out}: {plan.steps:,} steps of {plan.batch} pictures, minutes to hours; "
+            "the time left is told within a minute, and what is stopped goes on by the same command"
+        )
+        with progress(plan) as on_step:
             print(make(self.name, out, on_step=on_step, say=say))
         return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import steps_bar, use_all_cores
+from diorama.apps.output import check_folder, steps_bar, use_all_cores
 from diorama.errors import UserError
 from diorama.files import atomic_file
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diorama.scenes.gaussians import Gaussians
 
 LOOKS = (".webp", ".gif", ".png")
+MOST = 1000  # views
 MILLISECONDS = 80  # of a picture in an animation
 
 
@@ -86,6 +87,9 @@ class Lift:
             raise UserError(f"holdout {self.holdout} leaves nothing to fit to: use 2 or more, or 0")
         if Path(self.out).suffix != ".ply":
             raise UserError(f"{self.out} is no .ply: name one with --out")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UserError(f"minutes {self.minutes} is not allowed: use a number above 0")
+        check_folder(Path(self.out).parent, self.out)
 
     def _timed(self, on_step: Callable[[Any], None]) -> Callable[[Any], None]:
         end = time.monotonic() + 60 * self.minutes if self.minutes is not None else float("inf")
@@ -124,6 +128,13 @@ class Look:
             raise UserError(f"{self.out} cannot be written: use {', '.join(LOOKS)}")
         if not 16 <= self.size <= 4096:
             raise UserError(f"size {self.size} is not allowed: use 16 to 4096")
+        if not 1 <= self.views <= MOST:
+            raise UserError(f"views {self.views} is not allowed: use 1 to {MOST}")
+        if not -90 <= self.elevation <= 90:
+            raise UserError(f"elevation {self.elevation} is not allowed: use -90 to 90 degrees")
+        if self.distance is not None and not 0 < self.distance < float("inf"):
+            raise UserError(f"distance {self.distance} is not allowed: use a number above 0")
+        check_folder(Path(self.out).parent, self.out)
         use_all_cores()
         import torch
 

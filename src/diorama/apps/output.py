@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diorama.errors import UserError
+from diorama.foundations.registry import FOUNDATIONS
 from diorama.models import locate
 from diorama.recipe import Recipe, check_suffix, save
 
@@ -35,7 +36,7 @@ class Output:
             self.folder = self.file.parent
         elif out is not None:
             make_folder(self.folder)
-        _check_folder(self.folder, out)
+        check_folder(self.folder, out)
         if self.file is None:
             for below in {(self.folder / name).parent for name in names if name} - {self.folder}:
                 make_folder(below)
@@ -85,6 +86,10 @@ def find_model(name: str) -> Path:
     """The folder of a shipped or a saved model. Raises UserError as `models.locate` does, and for a name that no disk can hold."""
     try:
         return locate(name)
+    except UserError:
+        if name in FOUNDATIONS:
+            raise UserError(f"{name} is not here: run `diorama foundations {name}` once (minutes to hours)") from None
+        raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"model {name[:40]!r} ... cannot be looked for ({reason}): name a shipped one, or a folder") from None
@@ -100,7 +105,16 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def _check_folder(folder: Path, out: str | None) -> None:
+def check_new(folder: Path, made: str) -> None:
+    """Before much work: what is there may be replaced only by its own kind, which has a file `made`. Raises UserError."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / made).is_file()):
+        raise UserError(f"{folder} holds something else: name a new folder with --out")
+    make_folder(folder.parent)
+    check_folder(folder.parent, str(folder))
+
+
+def check_folder(folder: Path, out: str | None) -> None:
+    """Before much work: raises UserError where nothing can be written into the folder of `out`."""
     if not folder.is_dir():
         raise UserError(f"the folder {folder} of {out} does not exist: create it, or write {folder}/ to have diorama create it")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import find_model, free, make_folder, slug, steps_bar, use_all_cores
+from diorama.apps.output import check_new, find_model, free, slug, steps_bar, use_all_cores
 from diorama.apps.train import progress, say
 from diorama.errors import UserError
 from diorama.models import ADAPTER, INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+WIDEST = 256  # rank of an adapter: beyond, it is wider than the layers it stands beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Personalize:
         self._check()
         find_model(self.system)
         out = free(Path(slug(self.words))) if self.out is None else Path(self.out)
-        self._check_out(out)
+        check_new(out, INDEX if self.full else ADAPTER)  # before minutes of work
         from diorama.pipeline import load  # torch, from here on
         from diorama.systems.images.dreambooth import PLANS, DreamBooth, Words
         from diorama.systems.images.latent import LatentPainter
@@ -86,15 +88,10 @@ class Personalize:
         for name, (value, bound) in least.items():
             if value is not None and value < bound:
                 raise UserError(f"{name} {value} is not allowed: use {bound} or more")
+        if self.rank > WIDEST:
+            raise UserError(f"rank {self.rank} is not allowed: use 1 to {WIDEST}, usually 4 to 64")
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UserError(f"lr {self.lr} is not allowed: use a number above 0, such as 1e-3")
-
-    def _check_out(self, out: Path) -> None:
-        """Before minutes of work: what is there may be replaced only by its own kind."""
-        made = INDEX if self.full else ADAPTER
-        if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / made).is_file()):
-            raise UserError(f"{out} holds something else: name a new folder with --out")
-        make_folder(out.parent)
 
 
 def _read(folder: Path, size: int) -> Tensor:

@@ -107,6 +107,8 @@ class Run:
         if plan.pictures is not None:
             if plan.steps is not None:
                 raise UserError("--steps and --pictures both say how long: give one of them")
+            if plan.pictures < 1:
+                raise UserError(f"pictures {plan.pictures} is not allowed: use 1 or more")
             run = replace(run, steps=math.ceil(plan.pictures / max(1, run.batch)))
         run.check(plan)
         return run
@@ -115,6 +117,8 @@ class Run:
         whole = {"gpus": plan.gpus, "batch": self.batch, "steps": self.steps}
         if bad := next((name for name, value in whole.items() if value < 1), None):
             raise UserError(f"{bad} {whole[bad]} is not allowed: use 1 or more")
+        if plan.frames < 0:
+            raise UserError(f"frames {plan.frames} is not allowed: use 0 for pictures, or 1 or more for clips")
         if self.batch < plan.gpus:
             raise UserError(
                 f"a batch of {self.batch} leaves some of {plan.gpus} GPUs without a sample: use --batch {plan.gpus} or more"
@@ -127,9 +131,10 @@ class Run:
 
 def forecast(plan: Plan, card: Card) -> dict[str, Any]:
     """All that is told, as --json prints it. This is where torch is imported."""
+    run, device = Run.asked(plan, card), DEVICES[plan.hardware]
     from diorama.training.budget import Sharing
 
-    run, device, sharing = Run.asked(plan, card), DEVICES[plan.hardware], Sharing(plan.gpus, plan.zero)
+    sharing = Sharing(plan.gpus, plan.zero)
     room, each, accumulate = USABLE * device.gigabytes * 1e9, math.ceil(run.batch / plan.gpus), 1
     system = _untrained(card, run)
     step = _step(system, plan, run, each)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diorama.networks.prompts import Prompts
 
 MODEL, INDEX = "world-sam", "masks.json"
+FINEST = 256  # points along a side: more of them is memory without more masks
 TINTS = (
     (230, 60, 60),
     (60, 120, 240),
@@ -70,7 +71,7 @@ class Segment:
             if self.model != MODEL:
                 raise
             raise UserError(
-                f"no segmenter is here: run `diorama foundations {MODEL}` once, or give your own with --model"
+                f"no segmenter is here: run `diorama foundations {MODEL}` once (hours of two cores), or give yours with --model"
             ) from None
         from diorama.data.pictures import decode  # torch, from here on
         from diorama.data.source import Unreadable
@@ -98,8 +99,8 @@ class Segment:
             )
         if self.away and not (self.point or self.box):
             raise UserError("--away alone says nothing of what is meant: give a --point or a --box too")
-        if self.side < 1:
-            raise UserError(f"side {self.side} is not allowed: use 1 or more")
+        if not 1 <= self.side <= FINEST:
+            raise UserError(f"side {self.side} is not allowed: use 1 to {FINEST}")
 
     def _found(self, sam: Any, picture: Image) -> list[dict[str, Any]]:
         """What is written of each mask, and the mask itself."""
