@@ -1,4 +1,4 @@
-"""A warm picture at the default settings, and what each picture costs in a batch.
+"""A warm picture at the default settings, with the fast adapter where one is shipped, and what each costs in a batch.
 
     python benchmarks/sampling.py --rounds 9
 
@@ -17,6 +17,9 @@ import models
 import tyro
 from timing import MatrixProduct, Spread, alternate, flops, fraction_of_peak, machine, ratio, report
 
+from diorama.models import index_of
+from diorama.pipeline import Pipeline, load
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -32,33 +35,36 @@ class Arguments:
 def main() -> None:
     arguments = tyro.cli(Arguments)
     about = machine()
-    pipeline = models.pipeline("default", arguments.device, arguments.dtype)
-    chosen = pipeline.ground
+    settings = {"default": models.pipeline("default", arguments.device, arguments.dtype)}
+    chosen, folder = settings["default"].ground, settings["default"].folder
+    if folder.is_dir() and "fast" in index_of(folder):
+        settings["fast"] = load("default", arguments.device, arguments.dtype, fast=True)
 
-    def pictures(n: int) -> Callable[[], Any]:
+    def pictures(pipeline: Pipeline, n: int) -> Callable[[], Any]:
         return lambda: pipeline.sample(models.prompts(n), seed=0)
 
     product = MatrixProduct(chosen)
-    arms: dict[str, Callable[[], Any]] = {str(n): pictures(n) for n in arguments.batches}
-    work = {name: flops(arm) for name, arm in arms.items()}
+    sizes = {f"{name}, {n}": (name, n) for name in settings for n in arguments.batches}
+    arms: dict[str, Callable[[], Any]] = {arm: pictures(settings[name], n) for arm, (name, n) in sizes.items()}
+    work = {arm: flops(action) for arm, action in arms.items()}
     times = alternate({**arms, "matrix product": product}, arguments.rounds, chosen.device)
-    alone = [t / arguments.batches[0] for t in times[str(arguments.batches[0])]]
-    rows = []
-    for n in arguments.batches:
-        each = [t / n for t in times[str(n)]]
-        rows.append(
-            {
-                "batch": n,
-                "s/picture": Spread.of(each),
-                f"against batch {arguments.batches[0]}": ratio(each, alone),
-                "GFLOP/picture": work[str(n)] / n / 1e9,
-                "fraction of peak": fraction_of_peak(work[str(n)], times[str(n)], product, times["matrix product"]),
-            }
-        )
+    each = {arm: [t / n for t in times[arm]] for arm, (_, n) in sizes.items()}
+    first = next(iter(arms))
+    rows = [
+        {
+            "settings": name,
+            "batch": n,
+            "s/picture": Spread.of(each[arm]),
+            f"against {first}": ratio(each[arm], each[first]),
+            "GFLOP/picture": work[arm] / n / 1e9,
+            "fraction of peak": fraction_of_peak(work[arm], times[arm], product, times["matrix product"]),
+        }
+        for arm, (name, n) in sizes.items()
+    ]
     rate = [product.work / t / 1e12 for t in times["matrix product"]]
     about |= {"device": str(chosen.device), "dtype": chosen.dtype_name}
     about[f"matrix product of {product.size}"] = f"{Spread.of(rate).format()} TFLOP/s"
-    report("Warm pictures at the default settings: median (quartiles)", rows, about, arguments.json)
+    report("Warm pictures: median (quartiles)", rows, about, arguments.json)
 
 
 if __name__ == "__main__":

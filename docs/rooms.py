@@ -33,6 +33,7 @@ WORDS = {
     "processes": "nothing → something",
     "conditions": "what was asked for",
     "guidance": "how it is pressed",
+    "adapters": "beside trained weights",
     "critics": "how good it is",
     "scenes": "seen from anywhere",
     "networks": "what learns",

@@ -39,7 +39,7 @@ from diorama.files import atomic_file, write_json
 from diorama.networks.precision import ground, processor_kind, use_cores
 from diorama.pictures import labelled, sheet, to_pil
 from diorama.pipeline import load
-from diorama.systems.base import System, load_system
+from diorama.systems.base import load_system
 from diorama.systems.images.flow import Flow
 from diorama.systems.understanding.clip import Clip
 from diorama.types import Noise, Score, mix
@@ -64,6 +64,7 @@ class Arguments:
     steps: int | None = None  # the model's own default, as of the two below
     guidance: float | None = None
     solver: str | None = None
+    adapter: tuple[str, ...] = ()  # that the model wears
     threads: int | None = None
     quick: bool = False  # only retrieval, style and distances of held-out prompts: for a sweep
 
@@ -221,12 +222,13 @@ class Model:
 
     def __init__(self, arguments: Arguments):
         self.ground = ground()
-        system: System = load_system(arguments.model)
-        if not isinstance(system, Flow):
-            raise UserError(f"{arguments.model} is a saved {system.card.slug}, which makes no pictures from words: give a flow")
-        self.system = system.to(self.ground.device)
-        own, asked = load(arguments.model, device="cpu").defaults, vars(arguments)
-        self.options: dict[str, Any] = {name: value if asked[name] is None else asked[name] for name, value in own.items()}
+        worn = load(arguments.model, adapters=arguments.adapter)
+        if not isinstance(worn.system, Flow):
+            raise UserError(f"{arguments.model} is a saved {worn.system.card.slug}, which is not measured so: give a flow")
+        self.system, self.worn, self.weights, asked = worn.system, worn.adapters, worn.weights, vars(arguments)
+        self.options: dict[str, Any] = {
+            name: value if asked[name] is None else asked[name] for name, value in worn.defaults.items()
+        }
         self.seed, self.seconds, self.made = arguments.seed, 0.0, 0
 
     def make(self, asked: Sequence[Asked]) -> Tensor:

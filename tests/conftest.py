@@ -1,9 +1,12 @@
+import signal
+
 import pytest
 import tiny
 import tiny_flow
 import torch
 
 torch.set_num_threads(1)  # the same bits whatever the machine, and no quarrel with what else runs on it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores Ctrl-C, which is tested here
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from tokenizers.models import WordLevel
 from diorama import cards
 from diorama.conditions.caption import CaptionEncoder
 from diorama.conditions.text import SentenceConfig, SentenceEncoder, TextTower
+from diorama.systems.images.flow import Flow
+from diorama.systems.images.latent import LatentPainter
 
 ALL = tuple(cards.catalogue().values())
 
@@ -34,6 +36,8 @@ def part_of(card):
     """The frozen parts the presets are counted on: their sizes matter to what stands on them."""
 
     def part(name, kind):
+        if kind is LatentPainter:
+            return Flow.new(preset="nano", size=64, labels=(), part=part)
         if issubclass(kind, CaptionEncoder) or kind is TextTower:
             return CaptionEncoder.of(["a red circle"])
         if issubclass(kind, SentenceEncoder):

@@ -65,7 +65,7 @@ VQ = Card(
     summary="RGBA pictures to a few words of a codebook, and back.",
     claim="none of its own: its reconstruction quality and the use of its codes stand on the model card of what is built on it",
     parts={"codec": "ConvCodec, without a variance", "quantiser": "VectorQuantiser"},
-    presets={"mini": 426_424},
+    presets={"mini": 426_424, "movq": 1_902_932, "movq-paper": 269_352_968},
     place="diorama.systems.images.vq:VectorQuantised",
     ours=True,
 )
@@ -106,7 +106,7 @@ FLOW = Card(
         "network": "UNet",
         "process": "Diffusion(RectifiedFlow)",
     },
-    presets={"nano": 2_216_912, "mini": 7_832_080, "base": 48_139_536},
+    presets={"nano": 4_898_176, "mini": 7_832_080, "base": 48_139_536},
     place="diorama.systems.images.flow:Flow",
     ours=True,
 )
@@ -225,8 +225,8 @@ GUIDED_DIFFUSION = Card(
     verb="sample",
     summary="A class to a picture, by a pixel diffusion that a classifier of noisy pictures steers.",
     claim="the gradient of a classifier trained on noise trades diversity for fidelity, and one trained on clean pictures does not",
-    parts={"network": "UNet", "process": "Diffusion(EDM)", "guidance": "classifier or classifier_free"},
-    presets={"nano": 1_458_828, "mini": 10_736_067, "paper": 552_682_243},
+    parts={"network": "UNet", "process": "Diffusion(X0)", "guidance": "classifier or classifier_free"},
+    presets={"nano": 3_927_472, "mini": 10_736_067, "paper": 552_682_243},
     place="diorama.systems.images.guided_diffusion:GuidedDiffusion",
 )
 
@@ -382,6 +382,25 @@ GAUSSIAN_SPLATTING = Card(
 )
 
 
+DREAMFUSION = Card(
+    slug="dreamfusion",
+    title="DreamFusion",
+    paper="Poole et al., DreamFusion: Text-to-3D using 2D Diffusion, ICLR 2023 (arXiv 2209.14988)",
+    year=2022,
+    family="scenes",
+    verb="render",
+    summary="A sentence to a scene of voxels or Gaussians, by a painter of pictures alone; a .glb or .ply that viewers open.",
+    claim="the noise a painter sees, without its own slope, makes scenes that a contrastive score and the full gradient do not",
+    parts={
+        "scene": "VoxelField or Cloud",
+        "painter": "any painter of sentences in latents, frozen and only asked",
+        "guidance": "classifier_free, distill",
+    },
+    published={"size": 64, "batch": 4, "steps": 15_000},  # section 3.2 and appendix A.2; how large its field is, it does not say
+    place="diorama.systems.scenes.dreamfusion:DreamFusion",
+)
+
+
 DREAMBOOTH = Card(
     slug="dreambooth",
     title="DreamBooth",
@@ -399,6 +418,107 @@ DREAMBOOTH = Card(
     place="diorama.systems.images.dreambooth:DreamBooth",
 )
 
+KANDINSKY3 = Card(
+    slug="kandinsky3",
+    title="Kandinsky 3.0",
+    paper="Arkhipkin et al., Kandinsky 3.0 Technical Report, 2023 (arXiv 2312.03511)",
+    year=2023,
+    family="images",
+    verb="sample",
+    summary="A sentence to an RGBA picture, or to what fills a hole in one, by a deep U-Net of bottlenecks in the latents of a MoVQ.",
+    claim="a decoder whose norms take the latent at each place beats one of as many parameters; without a prior more attributes stay bound",
+    parts={
+        "codec": "ConvCodec, frozen: MoVQ, its latents as they are",
+        "text": "SentenceEncoder, frozen",
+        "network": "UNet of bottlenecks, which projects the words and pools them by attention",
+        "process": "Diffusion(Epsilon over a table)",
+        "guidance": "classifier_free; dynamic, where asked for; replaced",
+    },
+    presets={"nano": 2_098_064, "mini": 9_864_976, "paper": 3_040_087_056},
+    published={"parameters": 3_000_000_000, "size": 1024, "steps": 2_000_000},  # of the U-Net; sec. 2 and the release
+    place="diorama.systems.images.kandinsky3:Kandinsky3",
+)
+
+
+VIDEO_LDM = Card(
+    slug="video-ldm",
+    title="Video LDM",
+    paper="Blattmann et al., Align your Latents: High-Resolution Video Synthesis with Latent Diffusion Models, CVPR 2023 (arXiv 2304.08818)",
+    year=2023,
+    family="video",
+    verb="animate",
+    summary="A sentence, or a picture as the first frame, to a clip, by a frozen picture model with layers over time between its own.",
+    claim="For equal steps, temporal layers in a frozen picture model make clips that stand much nearer to real ones than all of the same "
+    "network from scratch; and a decoder that sees neighbouring frames flickers less at the same quality of each.",
+    parts={
+        "codec": "ConvCodec, frozen",
+        "text": "any text tower, frozen",
+        "network": "UNet, frozen",
+        "temporal": "Temporal, after the network's blocks",
+        "decoder": "Temporal, after those of the codec's decoder; a critic of 3-D patches teaches it",
+        "process": "the picture model's own",
+    },
+    presets={"nano": 1_792_231, "mini": 1_792_231, "paper": 250_284_125},
+    published={"parameters": 4_100_000_000, "trained on clips": 2_700_000_000, "picture network": 865_910_724, "frames": 16},
+    place="diorama.systems.video.video_ldm:VideoLDM",
+)
+
+
+FEW_STEP = Card(
+    slug="few-step",
+    title="Few-step adapter",
+    paper="after Salimans & Ho 2022 (arXiv 2202.00512), Meng et al. 2023 (arXiv 2210.03142), Yan et al. 2024, PeRFlow (arXiv 2405.07510)",
+    year=2024,
+    family="images",
+    verb="distil",
+    summary="A painter and sentences to an adapter with which it paints in four evaluations what took it many, guidance folded in.",
+    claim="none of its own: what is lost and what is won stands on the card of the adapter that is shipped",
+    parts={
+        "painter": "any painter of sentences in latents, all of it frozen",
+        "adapter": "LoRA on every layer of its network",
+    },
+    place="diorama.systems.images.few_step:FewStep",
+    ours=True,
+)
+
+
+CAPTIONER = Card(
+    slug="captioner",
+    title="Captioner",
+    paper="after Betker et al., Improving Image Generation with Better Captions, OpenAI 2023, sec. 2",
+    year=2023,
+    family="understanding",
+    verb="caption",
+    summary="A picture to a sentence, short or descriptive, by a transformer that looks and a language model that writes.",
+    claim="none of its own: how much of what it says is wrong stands in the claim of DALL-E 3",
+    parts={"image": "ViT", "writer": "Writer: a causal TokenTransformer and its tokenizer", "process": "Autoregressive"},
+    presets={"nano": 959_489, "mini": 3_067_265},
+    place="diorama.systems.understanding.captioner:Captioner",
+    ours=True,
+)
+
+DALLE3 = Card(
+    slug="dalle3",
+    title="DALL-E 3",
+    paper="Betker et al., Improving Image Generation with Better Captions, OpenAI 2023",
+    year=2023,
+    family="images",
+    verb="sample",
+    summary="A short prompt to a long one, and that to an RGBA picture, by a painter that learned from captions a captioner wrote.",
+    claim="the same painter follows words better where 95 % of its captions are descriptive and synthetic, and best when prompts are as long",
+    parts={
+        "codec": "ConvCodec, frozen; PatchCodec in nano",
+        "text": "CaptionEncoder",
+        "network": "UNet",
+        "process": "Diffusion(RectifiedFlow)",
+        "reader": "CaptionEncoder, of short prompts",
+        "writer": "Writer, of long ones",
+    },
+    presets={"nano": 4_085_377, "mini": 13_527_761, "paper": 5_897_272_930},  # the paper publishes no size
+    published={"batch": 2048, "steps": 500_000},  # of the models on which it compares captions
+    place="diorama.systems.images.dalle3:Dalle3",
+)
+
 
 def catalogue() -> dict[str, Card]:
     """Every system there is, ours and those other packages add through the `diorama.systems` entry point."""
@@ -410,8 +530,11 @@ def catalogue() -> dict[str, Card]:
             DDPM,
             GUIDED_DIFFUSION,
             DREAMBOOTH,
+            FEW_STEP,
             GLIDE,
             UNCLIP,
+            KANDINSKY3,
+            DALLE3,
             IMAGEN,
             UPSAMPLER,
             AUTOENCODER,
@@ -420,10 +543,13 @@ def catalogue() -> dict[str, Card]:
             RCG,
             CLIP,
             CLASSIFIER,
+            CAPTIONER,
             MAE,
             SAM,
             FOODFUSION,
             GAUSSIAN_SPLATTING,
+            DREAMFUSION,
+            VIDEO_LDM,
         )
     }
     for card in _added():
@@ -454,8 +580,9 @@ def find(slug: str) -> Card:
 
     cards = catalogue()
     if slug not in cards:
-        near = get_close_matches(slug, cards, 3, 0.4) or list(cards)
-        raise UserError(f"system {slug!r} is not known: did you mean {' or '.join(near)}? `diorama systems` lists all")
+        near = get_close_matches(slug, cards, 3, 0.5)
+        hint = f"did you mean {' or '.join(near)}? `diorama systems` lists all" if near else "`diorama systems` lists all"
+        raise UserError(f"system {slug!r} is not known: {hint}")
     return cards[slug]
 
 

@@ -46,14 +46,32 @@ def locate(name: str | Path) -> Path:
     raise UserError(f"model {str(name)!r} is not known: use {allowed}")
 
 
+def ships_adapter(name: str) -> bool:
+    """Whether an adapter of this name came with the package."""
+    return Path(name) == Path(Path(name).name) and (asset(name) / ADAPTER).is_file()
+
+
+def fast_adapter(model: Path) -> str:
+    """The shipped adapter with which this model takes a few steps. Raises UserError where it names none."""
+    index = index_of(model)
+    if not isinstance(name := index.get("fast"), str) or not ships_adapter(name):
+        raise UserError(f"{known_as(model)} has no fast adapter: make one with `diorama distill`, and wear it with --adapter")
+    return name
+
+
 def locate_adapter(words: str) -> tuple[Path, float]:
-    """Folder and strength of FOLDER or FOLDER:STRENGTH. Raises UserError where there is no adapter, or no such number."""
+    """Folder and strength of FOLDER or FOLDER:STRENGTH; a shipped adapter goes by its name.
+
+    Raises UserError where there is no adapter, or no such number.
+    """
     name, colon, strength = words.rpartition(":")
     if not colon or Path(words, ADAPTER).is_file():
         name, strength = words, "1"
-    folder = Path(name).expanduser()
+    folder = asset(name) if ships_adapter(name) else Path(name).expanduser()
     if not (folder / ADAPTER).is_file():
-        raise UserError(f"{folder} is no adapter ({ADAPTER} is missing): give a folder that `diorama personalize` wrote")
+        raise UserError(
+            f"{folder} is no adapter ({ADAPTER} is missing): give a folder that `diorama personalize` or `distill` wrote"
+        )
     try:
         scale = float(strength)
     except ValueError:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,19 @@ import diorama
 from diorama.assets import asset
 from diorama.errors import UserError
 from diorama.files import atomic_folder, sha256
-from diorama.models import ADAPTER_WEIGHTS, INDEX, index_of, known_as, locate, locate_adapter, shipped, weights_hash
-from diorama.networks.lora import Adapter
+from diorama.models import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    INDEX,
+    fast_adapter,
+    index_of,
+    known_as,
+    locate,
+    locate_adapter,
+    shipped,
+    weights_hash,
+)
+from diorama.networks.lora import Adapter, told_of
 from diorama.networks.precision import Ground, ground, processor_kind
 from diorama.pictures import to_pil
 from diorama.recipe import MOST, Picture, Recipe, Request, save
@@ -46,7 +58,7 @@ CHUNK = {torch.float32: 8, torch.bfloat16: 1}
 DOUBLINGS = 2  # by the upsampler, each four times as dear as the one before; what is larger still is resampled
 
 
-def _ground(device: str, dtype: str) -> Ground:
+def where(device: str, dtype: str) -> Ground:
     """Where sampling stands: fp32 unless asked otherwise, or on a processor with AMX."""
     chosen = ground(device, dtype)
     amx = chosen.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
@@ -59,10 +71,12 @@ def load(
     dtype: str = "auto",
     threads: int | None = None,
     adapters: Sequence[str | Path] = (),
+    fast: bool = False,
 ) -> Pipeline:
     """A shipped model by its name, or a saved one by its folder; it wears the `adapters`: folders, or FOLDER:STRENGTH.
 
-    device: auto, cpu, cuda; dtype: auto, float32, bfloat16; threads: cores torch may use, its own choice if None.
+    device: auto, cpu, cuda; dtype: auto, float32, bfloat16; threads: cores torch may use, its own choice if None; fast: it
+    also wears the adapter with which it takes a few steps, where one is shipped.
     Raises UserError where there is no such model, its files are damaged, or the device or dtype cannot be had.
     """
     folder = locate(name)
@@ -70,7 +84,7 @@ def load(
         if threads < 1:
             raise UserError(f"threads {threads} is not allowed: use 1 or more")
         torch.set_num_threads(threads)
-    chosen = _ground(device, dtype)
+    chosen = where(device, dtype)
     try:
         system = load_system(folder)
     except (TypeError, AttributeError, KeyError) as error:
@@ -78,14 +92,17 @@ def load(
     if not _can_be_asked(system):
         what = f"{name} is a saved {system.card.slug}, which is not asked by sentence and solver"
         raise UserError(f"{what}: give one that is, such as a flow, or call the system itself")
-    worn = [_worn(system, *locate_adapter(str(words))) for words in adapters]
-    return Pipeline(system.to(chosen.device), folder, chosen, worn)
+    located = [locate_adapter(str(words)) for words in ([fast_adapter(folder)] if fast else []) + list(adapters)]
+    worn = [_worn(system, *adapter) for adapter in located]
+    asks = {k: v for adapter, _ in located for k, v in _own_defaults(told_of(adapter), adapter / ADAPTER).items()}
+    return Pipeline(system.to(chosen.device), folder, chosen, worn, asks)
 
 
 def _can_be_asked(system: System) -> bool:
-    """Whether its `sample` takes what the front door passes; some are asked by class, some by nothing at all."""
+    """Whether its `sample` takes what the front door passes; some are asked by class, some by nothing at all, and some make clips."""
     sample = getattr(system, "sample", None)
-    return sample is not None and {"prompts", "negative", "solver"} <= set(signature(sample).parameters)
+    taken = set() if sample is None else set(signature(sample).parameters)
+    return {"prompts", "negative", "solver"} <= taken and "frames" not in taken
 
 
 def _worn(system: System, folder: Path, strength: float) -> tuple[str, str, float]:
@@ -97,13 +114,20 @@ def _worn(system: System, folder: Path, strength: float) -> tuple[str, str, floa
 class Pipeline:
     """A system with words at its front and Pillow pictures at its back. `load` makes one."""
 
-    def __init__(self, system: System, folder: Path, chosen: Ground, adapters: Sequence[tuple[str, str, float]] = ()):
+    def __init__(
+        self,
+        system: System,
+        folder: Path,
+        chosen: Ground,
+        adapters: Sequence[tuple[str, str, float]] = (),
+        asks: Mapping[str, Any] = MappingProxyType({}),  # what the adapters would rather have than the model's own choice
+    ):
         self.system: Any = _ready(system)
         self.adapters = tuple(adapters)  # as recipes name them
         self.folder, self.ground = folder, chosen
         self.name = known_as(folder)
         self._index = index_of(folder)
-        self.defaults = {**DEFAULTS, **_own_defaults(self._index, folder)}
+        self.defaults = {**DEFAULTS, **_own_defaults(self._index, folder / INDEX), **asks}
 
     @property
     def size(self) -> int:
@@ -160,6 +184,15 @@ class Pipeline:
     def stream(self, requests: Sequence[Request], on_step: OnStep = ignore) -> Iterator[Picture]:
         """The picture of each request, in order, as soon as its chunk is done. All are checked before the first is begun."""
         return self._pictures(self.chunks(requests), on_step)
+
+    def upsampled(self, requests: Sequence[Request]) -> list[Request]:
+        """The requests with prompts made long by the model's own upsampler, each from its own seed. UserError where it has none."""
+        upsampler = getattr(self.system, "prompt_upsampler", None)
+        if upsampler is None:
+            raise UserError(f"the model {self.name} does not make prompts longer: leave that out, or give a dalle3")
+        noise = Noise([request.seed for request in requests], self.ground.device)
+        prompts = upsampler([request.prompt for request in requests], noise)
+        return [replace(request, prompt=prompt) for request, prompt in zip(requests, prompts, strict=True)]
 
     def chunks(self, requests: Sequence[Request]) -> list[list[Request]]:
         """The calls of the system that answer these requests, every choice made."""
@@ -252,16 +285,7 @@ class Pipeline:
         )
 
     def _standing(self) -> dict[str, Any]:
-        """Everything beside request, weights and chunk that decides how the numbers round."""
-        device = self.ground.device
-        return {
-            "torch": str(torch.__version__),
-            "dtype": self.ground.dtype_name,
-            "device": device.type,
-            "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_kind(),
-            "threads": torch.get_num_threads(),
-            "text_length": self.system.text.config.max_tokens,
-        }
+        return standing(self.ground, self.system)
 
     def differences(self, recipe: Recipe) -> list[str]:
         """What differs between the recipe's ground and this one, in words; empty where the same bits come out."""
@@ -313,6 +337,8 @@ class Pipeline:
         if storage is not None or self.adapters or name:
             settled = {"_class_name", "format_version", "system", "settings", "parameters", *self.system.part_types()}
             about = {**self._index, **({"name": name} if name else {})}
+            if self.adapters:  # what they asked for is the model's own choice now, and it is another model
+                about, settled = {**about, "defaults": self.defaults}, settled | {"fast"}
             kept = {k: v for k, v in about.items() if k not in settled}
             self.system.save_pretrained(folder, storage or "float32", **kept)
             return
@@ -323,15 +349,28 @@ class Pipeline:
             shutil.copytree(self.folder, new, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 
+def standing(chosen: Ground, system: Any) -> dict[str, Any]:
+    """Everything beside request, weights and chunk that decides how the numbers round, as recipes tell it."""
+    device = chosen.device
+    return {
+        "torch": str(torch.__version__),
+        "dtype": chosen.dtype_name,
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_kind(),
+        "threads": torch.get_num_threads(),
+        "text_length": system.text.config.max_tokens,
+    }
+
+
 def _wearing(adapters: Sequence[tuple[str, str, float]]) -> str:
     return ", ".join(f"adapter {name!r}, weights {weights[:10]}, strength {s:g}" for name, weights, s in adapters) or "no adapter"
 
 
-def _own_defaults(index: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The model's choices, checked as a person's would be."""
-    own = index.get("defaults", {})
+def _own_defaults(about: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The choices of a model, or of an adapter, checked as a person's would be."""
+    own = about.get("defaults", {})
     if not isinstance(own, dict) or set(own) - set(DEFAULTS):
-        raise UserError(f"{folder / INDEX}: defaults may only name {', '.join(DEFAULTS)}: mend it")
+        raise UserError(f"{file}: defaults may only name {', '.join(DEFAULTS)}: mend it")
     Request(**own)
     return own
 

@@ -231,6 +231,22 @@ def save(image: Image.Image, path: str | Path, *, recipe: bool = True) -> None:
         Image.Image.save(image.copy() if isinstance(image, Picture) else image, temporary, **options)
 
 
+MOTIONS = (".webp", ".gif", ".png")  # animations that need nothing but Pillow
+
+
+def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float, told: Mapping[str, str]) -> None:
+    """Write frames as one animation without an end, atomically, with what `told` says (CARRIED); the suffix chooses, of MOTIONS."""
+    suffix = Path(path).suffix.lower()
+    formats: dict[str, dict[str, Any]] = {".webp": {"lossless": True}, ".gif": {"disposal": 2}, ".png": {}}
+    options = formats[suffix]
+    if told and suffix == ".gif":
+        options |= {"comment": told["diorama"].encode()}
+    elif told:
+        options |= {"pnginfo": _chunks(told)} if suffix == ".png" else _segments(told)
+    with atomic_file(path) as temporary:
+        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, **options)
+
+
 def check_suffix(path: str | Path) -> str:
     """The suffix in small letters; UserError unless it is one of a picture."""
     suffix = Path(path).suffix.lower()
@@ -256,7 +272,7 @@ def read_recipe(path: str | Path) -> Recipe:
 def read_recipes(path: str | Path) -> list[Recipe]:
     """The recipe of a picture, or those of a sheet in reading order."""
     info = _info(path)
-    text = info.get("diorama") or _from_xmp(info.get("xmp"))
+    text = info.get("diorama") or _from_xmp(info.get("xmp")) or _from_gif(info.get("comment"))
     if not isinstance(text, str):
         raise UserError(f"{path} has no diorama recipe ({_found(info)}): give a picture that diorama wrote with its recipe")
     try:
@@ -329,6 +345,10 @@ def _from_xmp(packet: Any) -> str | None:
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet or "")
     found = re.search(r"<diorama:recipe>(.*?)</diorama:recipe>", text, re.S)
     return html.unescape(found[1]) if found else None
+
+
+def _from_gif(comment: Any) -> str | None:
+    return comment.decode("utf-8", "replace") if isinstance(comment, bytes) and comment.startswith(b"{") else None
 
 
 def _comment(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -62,6 +62,17 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors as they were written. Raises UserError for an absent or damaged file."""
     return _load(path)
+
+
+def kept(file: Path | None, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in this file where they were made under the same key; else they are made, and written there if there is a file."""
+    if file and file.is_file() and read_metadata(file).get("key") == key:
+        return read_tensors(file)[1]
+    made = make()
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(file, made, {"key": key})
+    return made
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from diorama.assets import asset
 from diorama.cards import find, system_class
 from diorama.conditions.caption import CaptionEncoder
 from diorama.data.batches import Ahead, Batches
+from diorama.data.clips import Animations, ClipBatches
 from diorama.data.compose import Composed
 from diorama.data.encoded import Encoded, encode, fingerprint, sayings, stamps
 from diorama.data.open import describe, open_data
@@ -22,8 +23,9 @@ from diorama.data.source import Source
 from diorama.data.views import Repeated, Subset, hold_out
 from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, tidy, write_json
+from diorama.models import weights_hash
 from diorama.networks.precision import ground
-from diorama.systems.base import Kind, System, read_part
+from diorama.systems.base import Kind, System, load_system, read_part
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
@@ -33,6 +35,7 @@ from diorama.worlds.clips import ClipRules
 from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World, WorldBatches, unseen
+from diorama.worlds.view_source import ViewWorld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,50 @@ class Clips:
         return cast(Source, clips)  # in all but that its items are no pictures, which only `Batches` would read
 
 
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Single solids of the miniature world, seen from anywhere. `rules` are the fields of `worlds.scene.Rules`."""
+
+    size: int = 32
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    hold_out: float = 0.0  # share of (colour, shape) pairs never trained on
+
+    name: ClassVar[str] = "views"
+    cache: ClassVar[bool] = False
+
+    def open(self, seed: int) -> Source:
+        rules = Rules(**self.rules)
+        return self.world(seed, replace(rules, held_out=(*rules.held_out, *unseen(rules, self.hold_out))))
+
+    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
+        return source, self.world(mix(seed, 1), Rules(**self.rules))
+
+    def world(self, seed: int, rules: Rules) -> Source:
+        return cast(Source, ViewWorld(seed, ENDLESS, self.size, rules))  # read by number, as clips are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Films:
+    """Someone's animations to train on."""
+
+    path: Path
+    size: int = 32  # pixels along a side
+    frames: int = 8
+    fps: float = 8.0
+
+    cache: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self, seed: int) -> Source:
+        return Animations(self.path, self.fps)
+
+    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
+        return _every(source, 20)
+
+
 def _every(source: Source, n: int) -> tuple[Source, Source]:
     """All but every n-th item, at most 64 of them, and those. A set too small to spare any is its own test."""
     held = list(range(0, len(source), n))[:64] if len(source) >= 2 * n else []
@@ -135,12 +182,13 @@ def _every(source: Source, n: int) -> tuple[Source, Source]:
     return Subset(source, kept), Subset(source, held or kept[:64])
 
 
-MADE = (World, ClipWorld)  # as it is needed, without an end
+MADE = (World, ClipWorld, ViewWorld)  # as it is needed, without an end
+Anything = Data | Worlds | Clips | Views | Films
 
 
 def train(
     slug: str,
-    data: Data | Worlds | Clips,
+    data: Anything,
     out: Path,
     plan: Plan,
     *,
@@ -158,13 +206,12 @@ def train(
     if None. Leaves checkpoints, samples, log.jsonl and, at the end, `out/model`.
     """
     kind: type[System] = system_class(find(slug))
+    if isinstance(data, Worlds) and data.form is None:
+        data = replace(data, form=kind.learns_form)
     trackers = ["tensorboard"] if tensorboard else []
     check_trackers(trackers)
-    _make(out)
     with main_first(plan) as main:  # the others find the cache it made
         say = say if main else lambda line: None
-        for folder in (out, out / "samples", out / "checkpoints") if main else ():
-            tidy(folder)
         found = data.open(plan.seed)
         for line in found.lines() if isinstance(found, MADE) else describe(found).lines():
             say(line)
@@ -172,6 +219,9 @@ def train(
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
         system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
+        _make(out)  # not before all that may refuse
+        for folder in (out, out / "samples", out / "checkpoints") if main else ():
+            tidy(folder)
         holds = {} if isinstance(found, MADE) else {"number of pictures": len(found)}
         run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
@@ -180,7 +230,7 @@ def train(
             return History()
         system.to(ground(plan.device, plan.dtype).device)
         batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
-    held_batches = _reader(held, data.size, min(64, len(held)), plan.seed, masks=system.learns_masks)
+    held_batches = _reader(held, data, min(64, len(held)), plan.seed, masks=system.learns_masks)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
     history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
     system.finish(held_batches(0))
@@ -202,7 +252,7 @@ def _finished(out: Path, steps: int) -> bool:
 def _batches(
     system: System,
     parts: Parts,
-    data: Data | Worlds | Clips,
+    data: Anything,
     found: Source,
     source: Source,
     plan: Plan,
@@ -212,7 +262,7 @@ def _batches(
 ) -> Batches | WorldBatches | Encoded:
     """What the loop reads: the pictures, or what the frozen parts saw in them. `source` is made of what was `found`."""
     if not data.cache or not system.cacheable:
-        return _reader(source, data.size, plan.batch, plan.seed, threads=2, masks=system.learns_masks)
+        return _reader(source, data, plan.batch, plan.seed, threads=2, masks=system.learns_masks)
 
     def see(batch: Batch) -> Batch:
         with torch.no_grad(), ground(plan.device, plan.dtype).autocast():  # no wider: autocast joins no float16 on a processor
@@ -224,10 +274,14 @@ def _batches(
     return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
 
 
-def _reader(source: Source, size: int, batch: int, seed: int, threads: int = 0, masks: bool = False) -> Batches | WorldBatches:
+def _reader(
+    source: Source, data: Anything, batch: int, seed: int, threads: int = 0, masks: bool = False
+) -> Batches | WorldBatches:
     if isinstance(source, MADE):
         return WorldBatches(Masked(source) if masks and isinstance(source, World) else source, batch)
-    return Batches(source, size, batch, seed, threads=threads)
+    if isinstance(data, Films):
+        return ClipBatches(source, data.size, batch, seed, frames=data.frames, threads=threads)
+    return Batches(source, data.size, batch, seed, threads=threads)
 
 
 def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -249,11 +303,22 @@ class Parts:
         if issubclass(kind, CaptionEncoder):  # trains with the system: only its vocabulary is of the data
             captions = (self.found.record(i)["text"] for i in range(min(self.WORDS_FROM, len(self.found))))
             return cast(Kind, kind.of(captions))
+        if issubclass(kind, System):
+            return self._system(name, kind)
         folder = self.base / name if self.base is not None and (self.base / name).is_dir() else asset("default") / name
         if not folder.is_dir():
             raise UserError(f"there is no trained part {name!r} to stand on: name the folder of a model that has it with --base")
         self.taken[name] = sha256(folder / "model.safetensors")
         return read_part(folder, kind)
+
+    def _system(self, name: str, kind: type[Kind]) -> Kind:
+        """All of `base`."""
+        folder = self.base or asset("default")
+        system = load_system(folder)
+        if not isinstance(system, kind):
+            raise UserError(f"{folder} is a saved {system.card.slug}, which is no {kind.__name__}: name another with --base")
+        self.taken[name] = weights_hash(folder)
+        return system
 
     @property
     def fingerprint(self) -> str:
@@ -297,7 +362,7 @@ def _make(out: Path) -> None:
 FREE = {"path", "cache", "steps", "save_minutes", "sample_every", "log_every", "keep", "patience", "device", "dtype"}
 
 
-def _words(data: Data | Worlds | Clips, plan: Plan) -> dict[str, Any]:
+def _words(data: Anything, plan: Plan) -> dict[str, Any]:
     """What was asked for, by the names of the flags, but for what is FREE to change in a run: the rest makes it another one."""
     words = {name.replace("_", "-"): value for name, value in {**asdict(plan), **asdict(data)}.items() if name not in FREE}
     return cast(dict[str, Any], json.loads(json.dumps(words)))  # as they will be read back

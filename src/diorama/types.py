@@ -302,6 +302,7 @@ class Batch:
     latent: Tensor | None = None  # the codec's view of `image`, where it was cached
     embedding: TextEmbedding | None = None  # the text encoder's view of `text`, where it was cached
     masks: Tensor | None = None  # (b, k, h, w) in 0 .. 1: what in each picture may be meant, rows of zeros beyond what there is
+    short: Sequence[str] = ()  # the same as `text` in few words, where the data says it, else empty
 
     def __len__(self) -> int:
         return len(self.image if self.latent is None else self.latent)

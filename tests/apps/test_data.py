@@ -100,5 +100,5 @@ def test_mistakes_are_one_line(picture_folder, tiny_model, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
     assert "holds other files" in fails(capsys, "clean", picture_folder, "-o", tmp_path / "full")
-    assert "{look, clean}" in fails(capsys)
+    assert "{look, clean, recaption}" in fails(capsys)
     assert not (tmp_path / "out").exists()

@@ -1,11 +1,17 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from diorama.apps.cli import main
 from diorama.pictures import to_pil
 from diorama.scenes.cameras import orbit, transforms
+from diorama.scenes.fields import VoxelConfig, VoxelField
+from diorama.scenes.gaussians import CloudConfig
+from diorama.scenes.ply import read_ply
+from diorama.scenes.surface import Mesh
+from diorama.systems.scenes import dreamfusion
 from diorama.worlds.scene import Rules, scene
 from diorama.worlds.views import shoot
 
@@ -40,6 +46,35 @@ def test_when_the_minutes_are_over_what_there_is_is_written(photographs, tmp_pat
     assert ply.is_file()
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Scenes that are dreamt in a blink."""
+    monkeypatch.setitem(dreamfusion.PRESETS, "mini", VoxelConfig(side=8, middle=(0.0, 0.0, 0.0), half=0.26, samples=8))
+    monkeypatch.setattr(dreamfusion, "MANY", CloudConfig(places=100, degree=0))
+
+
+def test_a_sentence_becomes_a_mesh_and_is_turned_around(tiny_model, tmp_path, monkeypatch, capsys, small):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lift", "a red cube with a face", "--system", str(tiny_model), "--steps", "2"]) == 0
+    assert capsys.readouterr().out == "a-red-cube-with-a-face.glb  a-red-cube-with-a-face.webp\n"
+    assert (tmp_path / "a-red-cube-with-a-face.glb").read_bytes().startswith(b"glTF")
+    assert Image.open(tmp_path / "a-red-cube-with-a-face.webp").n_frames == 24
+
+
+def test_or_gaussians_that_look_opens(tiny_model, tmp_path, small):
+    ply, sheet = tmp_path / "cube.ply", tmp_path / "sheet.png"
+    assert main(["lift", "a red cube", "--system", str(tiny_model), "--steps", "1", "-o", str(ply), "--orbit", str(sheet)]) == 0
+    assert len(read_ply(ply).means) == 100
+    assert Image.open(sheet).size == (5 * 100 - 4, 5 * 100 - 4)
+
+
+def test_what_is_not_solid_is_not_written(tiny_model, tmp_path, monkeypatch, capsys, small):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(VoxelField, "mesh", lambda self: (Mesh(torch.zeros(0, 3), torch.zeros(0, 3)), torch.zeros(0, 3)))
+    assert main(["lift", "a red cube", "--system", str(tiny_model), "--steps", "1"]) == 2
+    assert "nothing solid" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -47,6 +82,10 @@ def test_when_the_minutes_are_over_what_there_is_is_written(photographs, tmp_pat
         (["lift", ".", "--holdout", "1"], "leaves nothing"),
         (["lift", ".", "-o", "scene.obj"], "no .ply"),
         (["look", "scene.ply", "-o", "orbit.mp4"], ".webp, .gif, .png"),
+        (["lift", "a red cube", "-o", "cube.obj"], "no .ply or .glb"),
+        (["lift", "a red cube", "--orbit", "cube.mp4"], ".webp, .gif, .png"),
+        (["lift", "a red cube", "--steps", "0"], "--steps 1 or more"),
+        (["lift", "a red cube", "--system", "nobody"], "not known"),
         (["lift", ".", "-o", "none/scene.ply"], "does not exist"),
         (["lift", ".", "--minutes", "nan"], "minutes nan is not allowed"),
         (["look", "scene.ply", "-o", "none/orbit.png"], "does not exist"),

@@ -96,7 +96,10 @@ def test_part_b_with_models_as_they_are_saved(tmp_path, monkeypatch):
     """Random weights say nothing; that every arm is drawn, decoded and seen does."""
     Classifier(ClassifierNetwork(ClassifierConfig(labels=2)), ("a", "b")).save_pretrained(tmp_path / "judge")
     config = UNetConfig(channels=3, widths=(8,), depth=1, attention=(False,), heads=2, labels=8, embedding=16)
-    GuidedDiffusion(UNet(config), tuple("abcdefgh"), 32).save_pretrained(tmp_path / "model")
+    model = GuidedDiffusion(UNet(config), tuple("abcdefgh"), 32)
+    for i, weight in enumerate(model.network.parameters()):  # an untrained outlet paints the same grey from whatever it starts
+        weight.data += 0.05 * Noise([i]).normal(*weight.shape)[0]
+    model.save_pretrained(tmp_path / "model")
     folders = {samplers.MODEL: tmp_path / "model", samplers.JUDGE: tmp_path / "judge"}
     for name, value in {"model_folder": folders.get, "N": 32, "FEW": 3, "MANY": 4, "GRIDS": 5}.items():
         monkeypatch.setattr(samplers, name, value)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from diorama.critics.frechet import frechet
-from diorama.critics.motion import end_point_error, frame_similarity, motion, warp, warp_error
+from diorama.critics.motion import end_point_error, flicker, frame_similarity, motion, persistence, steps, warp, warp_error
 from diorama.errors import UserError
 
 
@@ -66,6 +66,46 @@ def test_a_distance_of_clips_sees_what_a_distance_of_frames_cannot():
     assert frechet(*steps, repeats=2).value > 1
 
 
+def test_what_fades_evenly_does_not_flicker_and_what_moves_is_not_asked():
+    even = torch.linspace(-1, 1, 5)[None, None, :, None, None].expand(1, 3, 5, 4, 4)
+    everywhere = torch.ones(1, 3, 4, 4, dtype=torch.bool)
+    assert flicker(even, everywhere).item() == pytest.approx(0, abs=1e-6)
+    blinking = even.clone()
+    blinking[:, :, 2, 0, 0] += 0.4  # counts once before, twice at and once after: 4 * 0.4 in 3 * 16 places
+    assert flicker(blinking, everywhere).item() == pytest.approx(1.6 / 48)
+    still = everywhere.clone()
+    still[:, :, 0, 0] = False
+    assert flicker(blinking, still).item() == pytest.approx(0, abs=1e-6)
+
+
+def tracked():
+    """Two clips of four frames and two things; the second thing is not there in the second clip."""
+    kinds = torch.tensor([[3, 5], [3, -1]])[:, None].repeat(1, 4, 1)
+    places = torch.stack([torch.arange(4.0)[:, None].expand(4, 2), torch.zeros(4, 2)], -1).repeat(2, 1, 1, 1)
+    return kinds, places
+
+
+def test_what_stays_itself_and_makes_no_leaps_persists():
+    kinds, places = tracked()
+    assert persistence(kinds, places, 1.5).tolist() == [1.0, 1.0]
+    assert persistence(kinds, places, 0.5).tolist() == [0.0, 0.0]
+    assert steps(kinds, places).tolist() == [1.0, 1.0]
+    kinds[0, 2, 1] = 4  # it is something else for one frame
+    assert persistence(kinds, places, 1.5).tolist() == [pytest.approx(2 / 3), 1.0]
+    places[1, :, 1] = torch.nan  # where a thing that is not there may be is nobody's business
+    assert persistence(kinds, places, 1.5)[1] == 1.0
+    assert steps(kinds, places)[1] == 1.0
+    places[1, 2:, 0, 0] += 5  # one leap
+    assert persistence(kinds, places, 1.5)[1] == pytest.approx(2 / 3)
+
+
+def test_where_nothing_is_seen_at_first_nothing_persists():
+    kinds, places = tracked()
+    kinds[1] = -1
+    assert persistence(kinds, places, 9.0).tolist() == [1.0, 0.0]
+    assert steps(kinds, places)[1].isnan()
+
+
 def test_what_does_not_fit_is_refused():
     clip, flow = rolling()
     with pytest.raises(UserError, match="give one of 1 x 2 x 3 x 12 x 16"):
@@ -74,5 +114,7 @@ def test_what_does_not_fit_is_refused():
         end_point_error(flow, flow, torch.ones(1, 3, 12, 15, dtype=torch.bool))
     with pytest.raises(UserError, match="1 of 2 values are NaN"):
         end_point_error.score(torch.tensor([1.0, torch.nan]))
+    with pytest.raises(UserError, match="2 frames cannot flicker"):
+        flicker(clip[:, :, :2], torch.ones(1, 0, 12, 16).bool())
     with pytest.raises(UserError, match="1 frame"):
         frame_similarity(torch.ones(2, 1, 4))

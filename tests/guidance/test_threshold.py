@@ -30,6 +30,11 @@ def test_a_dynamic_threshold_is_the_quantile_of_each_picture_alone():
     assert torch.equal(kept[2], x[2])  # within the range of pictures already: nothing is done, least of all brightened
 
 
+def test_for_latents_the_range_is_as_wide_as_they_go():
+    x = 4 * Noise(range(3)).normal(4, 8, 8)
+    assert torch.allclose(dynamic(Says(), 0.9, 3.0)(3 * x, SIGMA, NOTHING), 3 * dynamic(Says(), 0.9)(x, SIGMA, NOTHING))
+
+
 def test_a_dynamic_threshold_keeps_the_order_that_clipping_flattens():
     x = 4 * Noise(range(3)).uniform(4, 8, 8)
     shares = [(k(Says())(x, SIGMA, NOTHING) == 1).float().mean() for k in (clipped, dynamic)]

@@ -72,7 +72,7 @@ def test_saved_and_loaded_it_is_the_same(system, tmp_path):
 
 
 def test_sizes_that_do_not_fit_are_told():
-    with pytest.raises(UserError, match="size 30 is not a multiple of 4: use 28"):
+    with pytest.raises(UserError, match="size 30 is not a multiple of 8: use 24"):
         GuidedDiffusion.new(preset="nano", size=30, labels=["a"], part=None)
     with pytest.raises(UserError, match="preset 'huge'"):
         GuidedDiffusion.new(preset="huge", size=32, labels=["a"], part=None)

@@ -33,6 +33,7 @@ CODECS = {
     "pixels": lambda axes: PatchCodec(PatchCodecConfig(patch=1, axes=axes)),
     "patches": lambda axes: PatchCodec(PatchCodecConfig(patch=2, axes=axes)),
     "conv": conv,
+    "movq": lambda axes: conv(axes, attention=True, spatial=True),
     "quantised": quantised,
 }
 SHAPE = replace(tiny.UNET, widths=(8, 16), embedding=16)
@@ -41,6 +42,7 @@ NETWORKS = {
     "ddpm": replace(SHAPE, scales=False, resample="keeping", closing=True),
     "adm": replace(SHAPE, resample="block", closing=True, head_width=8),
     "ldm": replace(SHAPE, transformer=True),
+    "kandinsky3": replace(SHAPE, bottleneck=True, reads=16),
 }
 PROCESSES = {
     "flow": Diffusion(),
@@ -61,13 +63,13 @@ def asked():
 
 
 def learns(network, loss):
-    """One step downhill, so short that a straight slope would lose a hundredth."""
+    """One step downhill, so short that a straight slope would lose a thousandth."""
     values = loss()
     assert values.shape == (N,)
     before = values.mean()
     before.backward()
     learning = [p for p in network.parameters() if p.grad is not None]
-    rate = 0.01 * before.item() / sum(p.grad.square().sum().item() for p in learning)
+    rate = 0.001 * before.item() / sum(p.grad.square().sum().item() for p in learning)
     with torch.no_grad():
         for p in learning:
             p -= rate * p.grad

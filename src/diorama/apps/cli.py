@@ -28,7 +28,9 @@ class Verb:
 VERBS = {
     "generate": Verb("generate", "Generate", "pictures from sentences, each a PNG with its recipe inside"),
     "replay": Verb("replay", "Replay", "the same picture again from its recipe, bit for bit"),
+    "animate": Verb("animate", "Animate", "a clip from a sentence, or from a picture that is its first frame"),
     "personalize": Verb("personalize", "Personalize", "teach a model one subject from a few pictures of it"),
+    "distill": Verb("distill", "Distill", "teach a model to paint in a few steps what takes it many"),
     "train": Verb("train", "Train", "train a system on your own pictures; resumes by itself"),
     "data": Verb("data", "Data", "look at a folder or shards of pictures, or clean them: what to keep, and why the rest goes"),
     "plan": Verb("plan", "Plan", "what training would take: memory per GPU, FLOPs, days, and what that assumes"),

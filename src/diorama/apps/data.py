@@ -1,4 +1,4 @@
-"""`diorama data`: what a data set is, and cleaned into another."""
+"""`diorama data`: what a data set is, and cleaned or captioned into another."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from diorama.errors import UserError
 
 if TYPE_CHECKING:
     from diorama.data.curate import Limits, Looker
+    from diorama.data.recaption import Describe
 
 PATH = "FOLDER|SHARDS"
 
@@ -88,9 +89,7 @@ class Clean:
         from diorama.data.cleaning import clean
 
         use_all_cores()
-        limits, out = self._limits(), Path(self.out)
-        if out.resolve().is_relative_to(Path(self.data).resolve()):
-            raise UserError(f"{out} lies in {self.data}, whose pictures are read: name a folder beside it")
+        limits, out = self._limits(), _beside(self.data, self.out)
         source = open_data(self.data, on_white=self.on_white)
         looker, asked = self._looker()
         try:
@@ -165,6 +164,72 @@ class Clean:
             print(f"diorama: {note}", file=sys.stderr)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recaption:
+    """A folder of pictures under captions that a captioner writes, in a new folder with a metadata.jsonl.
+
+    Beside each caption stand the same in few words and what was said before. Stopped, the same command begins again.
+    """
+
+    data: Annotated[tyro.conf.Positional[str], flag("FOLDER")]
+    """Pictures in any layout that `diorama train` reads, but for shards; they are not changed."""
+    out: Annotated[str, flag("DIR", "-o")]
+    """The new folder."""
+    captioner: Annotated[str, flag("DIR")]
+    """What `diorama train captioner` wrote, on captioned pictures of this kind."""
+    blend: float = 0.95
+    """Share of the pictures with a new caption; the others keep their own, and a model the way people write."""
+    seed: int = 0
+    """Of which keep theirs."""
+    copy: Annotated[bool, flag()] = False
+    """Copy files where they could be linked."""
+    on_white: Annotated[bool, flag()] = False
+    """The pictures' RGB is already laid on white, alpha is only a mask."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self) -> int:
+        from diorama.data import open_data  # torch, from here on
+        from diorama.data.recaption import recaption
+        from diorama.networks.precision import ground
+        from diorama.systems.base import load_system
+        from diorama.systems.understanding.captioner import Captioner
+        from diorama.types import Noise
+
+        use_all_cores()
+        out = _beside(self.data, self.out)
+        system = load_system(find_model(self.captioner))
+        if not isinstance(system, Captioner):
+            raise UserError(f"{self.captioner} is a saved {system.card.slug}, which writes no captions: give a saved captioner")
+        system.to(ground(self.device, "float32").device)
+        source = open_data(self.data, on_white=self.on_white)
+
+        def writes(form: str) -> Describe:
+            return lambda image: system.caption(image, form, noise=Noise(range(len(image)), system.device))
+
+        with steps_bar("captioning") as on_step:
+            made = recaption(
+                source,
+                out,
+                writes("descriptive"),
+                writes("short"),
+                system.image.config.size,
+                blend=self.blend,
+                seed=self.seed,
+                copy=self.copy,
+                on_step=on_step,
+            )
+        print(f"{sum(made.renamed):>9,}  of {len(made):,} captions in {out} are new, as {made.captions[0]!r}")
+        return 0
+
+
+def _beside(data: str, out: str) -> Path:
+    """The folder to write. Raises UserError where it lies in the one that is read."""
+    if Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise UserError(f"{out} lies in {data}, whose pictures are read: name a folder beside it")
+    return Path(out)
+
+
 EXAMPLES = {"fit": "10% or 0.2", "area": "0.02, on either side of two dots"}
 
 
@@ -175,6 +240,10 @@ def _number(name: str, text: str) -> float:
         raise UserError(f"{name} {text!r} is no number: give one such as {EXAMPLES[name]}") from None
 
 
-Data = Annotated[Look, tyro.conf.subcommand("look")] | Annotated[Clean, tyro.conf.subcommand("clean")]
+Data = (
+    Annotated[Look, tyro.conf.subcommand("look")]
+    | Annotated[Clean, tyro.conf.subcommand("clean")]
+    | Annotated[Recaption, tyro.conf.subcommand("recaption")]
+)
 
 __all__ = ["Data"]

@@ -16,7 +16,7 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.apps.output import Output, find_model, steps_bar, use_all_cores
 from diorama.errors import UserError
-from diorama.models import locate_adapter
+from diorama.models import fast_adapter, locate_adapter
 from diorama.recipe import FORMATS, MOST, Request
 
 WIDEST = 16384  # pixels along a side of a sheet
@@ -58,8 +58,12 @@ class Generate:
     """One sheet of all pictures instead of a file for each."""
     system: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "default"
     """A shipped model, or the folder of a saved one."""
+    fast: Annotated[bool, flag()] = False
+    """In a few steps, without guidance: the model wears its fast adapter, where one is shipped."""
+    upsample_prompt: Annotated[bool, flag()] = False
+    """Make each sentence as long as those the model learned from, by its own language model; recipes hold the long ones."""
     adapter: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], flag("DIR[:STRENGTH]")] = ()
-    """What `diorama personalize` wrote; several times for several."""
+    """What `diorama personalize` or `distill` wrote; several times for several."""
     device: str = "auto"
     """auto, cpu or cuda."""
     dtype: str = "auto"
@@ -78,13 +82,17 @@ class Generate:
             _check_sheet(requests)
         else:
             output.check(request.transparent for request in requests)
-        find_model(self.system)
+        folder = find_model(self.system)
+        if self.fast:
+            fast_adapter(folder)
         for adapter in self.adapter:
             locate_adapter(adapter)
         from diorama.pipeline import load  # torch, from here on
 
         use_all_cores()
-        model = load(self.system, self.device, self.dtype, adapters=self.adapter)
+        model = load(self.system, self.device, self.dtype, adapters=self.adapter, fast=self.fast)
+        if self.upsample_prompt:
+            requests = model.upsampled(requests)
         sheet, done, began = [], 0, time.perf_counter()
         try:
             with steps_bar() as on_step:

@@ -1,21 +1,23 @@
-"""`diorama lift`: photographs that know where they were taken to a scene. `diorama look`: a scene from all sides."""
+"""`diorama lift`: photographs that know where they were taken, or a sentence, to a scene. `diorama look`: a scene from all sides."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import check_folder, steps_bar, use_all_cores
+from diorama.apps.output import check_folder, find_model, slug, steps_bar, use_all_cores
 from diorama.errors import UserError
 from diorama.files import atomic_file
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from diorama.scenes.cameras import Camera
@@ -28,68 +30,126 @@ MILLISECONDS = 80  # of a picture in an animation
 
 @dataclass(frozen=True, kw_only=True)
 class Lift:
-    """Photographs with their cameras to a scene of Gaussians, a .ply that splat viewers open.
+    """Photographs with their cameras, or a sentence, to a scene: a .ply of Gaussians that splat viewers open, or a .glb.
 
-    The folder holds transforms.json, as NeRF tools write it, or COLMAP's model as text (sparse/0) beside images/.
+    A folder of photographs holds transforms.json, as NeRF tools write it, or COLMAP's model as text (sparse/0) beside images/. Of a
+    sentence ("a red cube with a face") a model that knows single things from all sides dreams one (DreamFusion).
     """
 
-    capture: Annotated[tyro.conf.Positional[str], flag("CAPTURE")]
-    """The folder, or its transforms.json."""
-    out: Annotated[str, flag("FILE", "-o")] = "scene.ply"
-    """The .ply to write."""
-    steps: int = 4000
-    """How often a photograph is looked at."""
+    what: Annotated[tyro.conf.Positional[str], flag("CAPTURE|SENTENCE")]
+    """The folder, or its transforms.json; or a sentence of two words or more."""
+    out: Annotated[str | None, flag("FILE", "-o")] = None
+    """The file to write: scene.ply where not given, for a sentence its words and .glb. A .glb is a mesh, of sentences alone."""
+    steps: Annotated[int | None, flag("INT")] = None
+    """How often a photograph, or a view of what is dreamt, is looked at: 4000 and 1000 where not given."""
     minutes: Annotated[float | None, flag("FLOAT")] = None
     """The most it may take; what there is by then is written."""
     holdout: int = 0
     """Keep every so many-th photograph out of the fit and measure on those. 0 keeps out none."""
     size: int = 512
     """Pixels of the longer side: larger photographs are reduced."""
-    most: int = 60_000
-    """How many Gaussians there may be."""
+    most: Annotated[int | None, flag("INT")] = None
+    """How many Gaussians there may be: 60000 and, of a sentence, 2000 where not given."""
+    system: Annotated[str, flag("NAME|DIR")] = "world-views"
+    """The model that dreams: one that paints in latents and knows words for views."""
+    orbit: Annotated[str | None, flag("FILE")] = None
+    """Of a sentence, the thing once around: .webp, .gif or .png. Beside the scene, as .webp, where not given."""
     seed: int = 0
-    """Of the first points and of the order."""
+    """Of the first points and of the order; of the views of a dream."""
     device: str = "auto"
     """auto, cpu or cuda, which needs gsplat."""
 
     def run(self) -> int:
-        self._check()
-        use_all_cores()
+        return self._fit() if self._is_path else self._dream()
+
+    @property
+    def _is_path(self) -> bool:
+        return " " not in self.what.strip() or Path(self.what).exists()
+
+    # --- photographs ------------------------------------------------------------------------------
+
+    def _fit(self) -> int:
+        out, steps, most = self.out or "scene.ply", self.steps or 4000, self.most or 60_000
+        self._check(out, (".ply",))
         from diorama.scenes.capture import read_capture  # torch, from here on
         from diorama.scenes.ply import write_ply
         from diorama.systems.scenes.gaussian_splatting import GaussianSplatting, Growth, Views, plan
         from diorama.training.loop import fit
         from diorama.types import Noise
 
-        whole = read_capture(self.capture, self.size)
+        whole = read_capture(self.what, self.size)
         capture, kept_out = whole.split(self.holdout) if self.holdout else (whole, whole.rows(slice(0)))
         if len(capture) < 2:
-            raise UserError(f"{self.capture} has {len(capture)} photographs to fit to: 2 or more are needed")
-        first, growth = min(10_000, self.most // 2), Growth.within(self.steps)
-        system = GaussianSplatting.over(capture, first=first, places=self.most, degree=3, growth=growth, noise=Noise([self.seed]))
-        try:
-            with steps_bar("fitting") as on_step:
-                fit(system, Views(capture, self.seed), plan(self.steps, self.seed, self.device), on_step=self._timed(on_step))
-        except OutOfTime:
-            pass
+            raise UserError(f"{self.what} has {len(capture)} photographs to fit to: 2 or more are needed")
+        first, growth = min(10_000, most // 2), Growth.within(steps)
+        system = GaussianSplatting.over(capture, first=first, places=most, degree=3, growth=growth, noise=Noise([self.seed]))
+        with self._in_time("fitting") as on_step:
+            fit(system, Views(capture, self.seed), plan(steps, self.seed, self.device), on_step=on_step)
         gaussians = system.gaussians().detach()
-        write_ply(self.out, gaussians)
-        told = f"{self.out}  {len(gaussians.means):,} Gaussians from {len(capture)} photographs"
+        write_ply(out, gaussians)
+        told = f"{out}  {len(gaussians.means):,} Gaussians from {len(capture)} photographs"
         if len(kept_out):
             told += f", {_measured(gaussians, kept_out.images, kept_out.camera)} on {len(kept_out)} kept out"
         print(told)
         return 0
 
-    def _check(self) -> None:
-        if self.steps < 1 or self.size < 16 or self.most < 100:
+    # --- a sentence -------------------------------------------------------------------------------
+
+    def _dream(self) -> int:
+        out = Path(self.out or f"{slug(self.what)}.glb")
+        orbit = Path(self.orbit or out.with_suffix(".webp"))
+        self._check(str(out), (".ply", ".glb"))
+        check_look(orbit)
+        folder = find_model(self.system)
+        from diorama.pictures import to_pil  # torch, from here on
+        from diorama.scenes.glb import write_glb
+        from diorama.scenes.ply import write_ply
+        from diorama.systems.base import load_system
+        from diorama.systems.images.latent import LatentPainter
+        from diorama.systems.scenes.dreamfusion import MANY, PLAN, PRESETS, Cloud, DreamFusion, VoxelField
+
+        painter = load_system(folder)
+        if not isinstance(painter, LatentPainter):
+            raise UserError(
+                f"{self.system} cannot dream: use a model that paints in latents and knows words for views, as world-views"
+            )
+        shape = replace(MANY, places=self.most or MANY.places) if out.suffix == ".ply" else PRESETS["mini"]
+        system = DreamFusion.over(self.what, painter, shape)
+        with self._in_time("dreaming") as on_step:
+            system.dream(replace(PLAN, steps=self.steps or 1000, seed=self.seed, device=self.device), on_step)
+        if isinstance(system.scene, VoxelField):
+            mesh, colours = system.scene.mesh()
+            if not len(mesh.faces):
+                raise UserError(f"nothing solid has come of {self.what!r} so far: use more --steps")
+            write_glb(out, mesh, colours)
+        elif isinstance(system.scene, Cloud):
+            write_ply(out, system.scene.gaussians().detach())
+        write_pictures(orbit, to_pil(system.turned(24, 96)))
+        print(f"{out}  {orbit}")
+        return 0
+
+    # --- both -------------------------------------------------------------------------------------
+
+    def _check(self, out: str, kinds: Sequence[str]) -> None:
+        if any(n is not None and n < least for n, least in ((self.steps, 1), (self.size, 16), (self.most, 100))):
             raise UserError("a scene needs --steps 1 or more, --size 16 or more and --most 100 or more")
         if self.holdout < 0 or self.holdout == 1:
             raise UserError(f"holdout {self.holdout} leaves nothing to fit to: use 2 or more, or 0")
-        if Path(self.out).suffix != ".ply":
-            raise UserError(f"{self.out} is no .ply: name one with --out")
+        if Path(out).suffix not in kinds:
+            raise UserError(f"{out} is no {' or '.join(kinds)}: name one with --out")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes {self.minutes} is not allowed: use a number above 0")
-        check_folder(Path(self.out).parent, self.out)
+        check_folder(Path(out).parent, out)
+        use_all_cores()
+
+    @contextmanager
+    def _in_time(self, title: str) -> Iterator[Callable[[Any], None]]:
+        """A bar for the steps within; when the minutes are over, they end."""
+        try:
+            with steps_bar(title) as on_step:
+                yield self._timed(on_step)
+        except OutOfTime:
+            pass
 
     def _timed(self, on_step: Callable[[Any], None]) -> Callable[[Any], None]:
         end = time.monotonic() + 60 * self.minutes if self.minutes is not None else float("inf")
@@ -124,8 +184,7 @@ class Look:
     """Of the camera from the middle, in the scene's own unit. Without it, far enough to see the inner half of all."""
 
     def run(self) -> int:
-        if Path(self.out).suffix.lower() not in LOOKS:
-            raise UserError(f"{self.out} cannot be written: use {', '.join(LOOKS)}")
+        check_look(Path(self.out))
         if not 16 <= self.size <= 4096:
             raise UserError(f"size {self.size} is not allowed: use 16 to 4096")
         if not 1 <= self.views <= MOST:
@@ -134,11 +193,10 @@ class Look:
             raise UserError(f"elevation {self.elevation} is not allowed: use -90 to 90 degrees")
         if self.distance is not None and not 0 < self.distance < float("inf"):
             raise UserError(f"distance {self.distance} is not allowed: use a number above 0")
-        check_folder(Path(self.out).parent, self.out)
         use_all_cores()
         import torch
 
-        from diorama.pictures import sheet, to_pil
+        from diorama.pictures import to_pil
         from diorama.scenes.cameras import orbit
         from diorama.scenes.ply import read_ply
         from diorama.scenes.splat import render
@@ -153,13 +211,27 @@ class Look:
             for i in range(self.views):
                 pictures += to_pil(render(gaussians, camera.rows(i)).image[None])
                 on_step(Step(i, self.views))
-        with atomic_file(self.out) as new:
-            if new.suffix.lower() == ".png":
-                sheet(pictures).save(new)
-            else:
-                pictures[0].save(new, save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0)
+        write_pictures(Path(self.out), pictures)
         print(f"{self.out}  {len(gaussians.means):,} Gaussians in {self.views} views")
         return 0
+
+
+def check_look(out: Path) -> None:
+    """Raises UserError where an animation or a sheet cannot be written there."""
+    if out.suffix.lower() not in LOOKS:
+        raise UserError(f"{out} cannot be written: use {', '.join(LOOKS)}")
+    check_folder(out.parent, str(out))
+
+
+def write_pictures(out: Path, pictures: Sequence[Image.Image]) -> None:
+    """As a sheet, or as an animation without an end."""
+    from diorama.pictures import sheet
+
+    with atomic_file(out) as new:
+        if new.suffix.lower() == ".png":
+            sheet(pictures).save(new)
+        else:
+            pictures[0].save(new, save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0)
 
 
 def _middle(gaussians: Gaussians) -> tuple[Tensor, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ class Personalize:
     """auto, float32 or bfloat16."""
 
     def run(self) -> int:
-        self._check()
+        check_learning(self.rank, self.lr, {"prior": (self.prior, 0), "seed": (self.seed, 0), "steps": (self.steps, 1)})
         find_model(self.system)
         out = free(Path(slug(self.words))) if self.out is None else Path(self.out)
         check_new(out, INDEX if self.full else ADAPTER)  # before minutes of work
@@ -83,15 +84,16 @@ class Personalize:
         print(out)
         return 0
 
-    def _check(self) -> None:
-        least = {"rank": (self.rank, 1), "prior": (self.prior, 0), "seed": (self.seed, 0), "steps": (self.steps, 1)}
-        for name, (value, bound) in least.items():
-            if value is not None and value < bound:
-                raise UserError(f"{name} {value} is not allowed: use {bound} or more")
-        if self.rank > WIDEST:
-            raise UserError(f"rank {self.rank} is not allowed: use 1 to {WIDEST}, usually 4 to 64")
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise UserError(f"lr {self.lr} is not allowed: use a number above 0, such as 1e-3")
+
+def check_learning(rank: int, lr: float | None, least: Mapping[str, tuple[int | None, int]]) -> None:
+    """Raises UserError where an adapter cannot be learned so; `least` has other numbers, None where not given, and their bounds."""
+    for name, (value, bound) in {"rank": (rank, 1), **least}.items():
+        if value is not None and value < bound:
+            raise UserError(f"{name} {value} is not allowed: use {bound} or more")
+    if rank > WIDEST:
+        raise UserError(f"rank {rank} is not allowed: use 1 to {WIDEST}, usually 4 to 64")
+    if lr is not None and not 0 < lr < float("inf"):
+        raise UserError(f"lr {lr} is not allowed: use a number above 0, such as 1e-3")
 
 
 def _read(folder: Path, size: int) -> Tensor:

@@ -173,6 +173,7 @@ def _untrained(card: Card, run: Run) -> System:
     from diorama.codecs.conv import ConvCodec, ConvCodecConfig
     from diorama.conditions.caption import CaptionConfig, CaptionEncoder
     from diorama.conditions.text import SentenceConfig, TextTower
+    from diorama.parts import Part
 
     # f = 8 with 4 channels, as Rombach et al. 2022 have it for text-to-image (table 15)
     codec = ConvCodecConfig(latent=4, patch=1, widths=(128, 256, 512, 512), depth=2, decoder_depth=3)
@@ -184,6 +185,8 @@ def _untrained(card: Card, run: Run) -> System:
             if kind is TextTower:  # any that need not look at its numbers
                 return CaptionEncoder(CaptionConfig(width=SentenceConfig.width), words)
             return kind(kind.Config(), words)
+        if not issubclass(kind, Part):  # a whole picture model, of which ours is the usual one
+            return system_class(find("flow")).new(preset=run.preset, size=run.size, labels=LABELS, part=part)
         return kind(codec if kind is ConvCodec and run.preset == "paper" else kind.Config())
 
     with torch.device("meta"):

@@ -15,7 +15,7 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.apps.output import Output, find_model
 from diorama.errors import UserError
-from diorama.models import locate_adapter
+from diorama.models import locate_adapter, ships_adapter
 from diorama.recipe import Recipe, read_recipes, tell_of_sheet
 
 
@@ -30,7 +30,7 @@ class Replay:
     system: Annotated[str | None, flag("NAME|DIR")] = None
     """The model it was made with, where that is not a shipped one."""
     adapter: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], flag("DIR")] = ()
-    """The adapter it was made with; several in their order."""
+    """The adapter it was made with; several in their order. Shipped ones are found by themselves."""
     device: str = "auto"
     """auto, cpu or cuda."""
     json: Annotated[bool, flag()] = False
@@ -84,7 +84,11 @@ def _load(name: str, recipe: Recipe, device: str, adapters: Sequence[str]) -> An
 
 
 def _worn(recipe: Recipe, folders: Sequence[str]) -> list[str]:
-    """The folders with the strengths that the recipe says. Raises UserError where there are fewer or more of them."""
+    """The folders, and shipped adapters, with the strengths that the recipe says. Raises UserError where there are fewer or more of them."""
+    if len(folders) < len(recipe.adapters):
+        named = iter(folders)
+        folders = [name if ships_adapter(name) else next(named, "") for name, _, _ in recipe.adapters]
+        folders = [*filter(None, folders), *named]
     if len(folders) != len(recipe.adapters):
         made = ", ".join(f"{name!r} (weights {weights[:10]})" for name, weights, _ in recipe.adapters) or "none"
         raise UserError(

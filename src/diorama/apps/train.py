@@ -22,7 +22,7 @@ from diorama.recipe import SIZES
 from diorama.training.plan import Plan
 
 if TYPE_CHECKING:
-    from diorama.train import Data, Worlds
+    from diorama.train import Anything
 
 QUIET = 30.0  # seconds between lines where there is no terminal
 
@@ -32,6 +32,7 @@ class Train:
     """Train a system on pictures with captions. The same command again goes on where it stopped.
 
     Recognised: folders of pictures, class folders, metadata.jsonl|csv|parquet, name.png beside name.txt, webdataset .tar shards.
+    For systems that make clips: the same with .gif, .webp, .png animations, and films where the package av is there.
     """
 
     system: Annotated[tyro.conf.Positional[str], flag("SYSTEM")]
@@ -41,7 +42,7 @@ class Train:
     out: Annotated[str, flag("DIR", "-o")]
     """Where checkpoints, samples, the log and at the end the model go."""
     preset: str = "mini"
-    """How large: nano, mini or base."""
+    """How large: one of those that `diorama show SYSTEM` lists."""
     base: Annotated[str | None, flag("NAME|DIR")] = None
     """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
     size: int = 128
@@ -52,6 +53,8 @@ class Train:
     """Composed pictures (recoloured, side by side, small, on a ground) per picture, where alpha is known."""
     often: Annotated[str, flag("FIELD=TIMES")] = ""
     """Pictures whose metadata field is true are seen that many times as often."""
+    frames: int = 8
+    """Of a clip, for systems that make clips; shorter ones are left out."""
     hold_out: float = 0.0
     """Share of (concept, style) combinations never trained on; in the world, of (colour, shape) pairs."""
     cache: Annotated[bool, flag()] = True
@@ -98,8 +101,8 @@ class Train:
 
     def _check(self) -> None:
         plan, presets = self.plan, find(self.system).presets
-        if self.data == "world" and (self.on_white or self.compose or self.often):
-            raise UserError("--on-white, --compose and --often are for pictures of your own: leave them out with --data world")
+        if (self.data == "world" or find(self.system).family == "video") and (self.on_white or self.compose or self.often):
+            raise UserError("--on-white, --compose and --often are for pictures of your own: leave them out")
         if presets and self.preset not in presets:
             raise UserError(f"preset {self.preset!r} of {self.system} is not known: use {', '.join(presets)}")
         whole = {
@@ -110,6 +113,7 @@ class Train:
             "log-every": plan.log_every,
             "keep": plan.keep,
             "patience": plan.patience,
+            "frames": self.frames,
         }
         if bad := next((name for name, value in whole.items() if value < 1), None):
             raise UserError(f"{bad} {whole[bad]} is not allowed: use 1 or more")
@@ -130,9 +134,14 @@ class Train:
         if not 0 < plan.lr < float("inf"):
             raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
 
-    def _data(self) -> Data | Worlds:
-        from diorama.train import Data, Worlds
+    def _data(self) -> Anything:
+        from diorama.train import Clips, Data, Films, Worlds
 
+        if find(self.system).family == "video":
+            if self.data != "world":
+                return Films(path=Path(self.data), size=self.size, frames=self.frames)
+            # the words of pictures: of what goes on in a clip a frozen tower never read
+            return Clips(size=self.size, rules={"frames": self.frames}, form="still", hold_out=self.hold_out)
         if self.data == "world":
             return Worlds(size=self.size, hold_out=self.hold_out)
         return Data(

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diorama.errors import UserError
-from diorama.networks.layers import Downsample, GroupNorm, ResidualBlock, Upsample, broadcast, convolution, fold, unfold
+from diorama.networks.layers import (
+    Downsample,
+    GroupNorm,
+    ResidualBlock,
+    SpatialNorm,
+    Upsample,
+    broadcast,
+    convolution,
+    fold,
+    unfold,
+)
+from diorama.networks.unet import AttentionBlock
 from diorama.parts import Part
 from diorama.types import Noise
 
@@ -26,6 +39,8 @@ class ConvCodecConfig:
     decoder_depth: int = 2
     axes: int = 2
     variational: bool = True  # else the latents have no variance: a quantiser or another bottleneck follows
+    attention: bool = False  # after each block of the coarsest level, and between two more blocks (Esser et al. 2021)
+    spatial: bool = False  # the decoder's norms take the latent at every place (Zheng et al. 2022, MoVQ)
 
     @property
     def stride(self) -> int:
@@ -39,7 +54,37 @@ PRESETS = {
     "f4": ConvCodecConfig(latent=8, patch=2, widths=(48, 64)),
     "f8": ConvCodecConfig(latent=16, patch=2, widths=(32, 64, 80)),
     "f16": ConvCodecConfig(latent=32, patch=4, widths=(48, 64, 80)),
+    # eight pixels along each side become four numbers, for a quantiser
+    "movq": ConvCodecConfig(latent=4, patch=2, widths=(48, 64, 96), variational=False, attention=True, spatial=True),
+    # 0.27 B with its codes (Arkhipkin et al. 2023, sec. 2); theirs has no alpha
+    "movq-paper": ConvCodecConfig(
+        latent=4,
+        patch=1,
+        widths=(256, 512, 512, 1024),
+        depth=2,
+        decoder_depth=3,
+        variational=False,
+        attention=True,
+        spatial=True,
+    ),
 }
+
+
+Norm = Callable[[int], nn.Module]
+
+
+def _level(config: ConvCodecConfig, level: int, depth: int, norm: Norm = GroupNorm) -> Iterator[nn.Module]:
+    """Residual blocks, with attention after each at the coarsest level of those that have it."""
+    width, attends = config.widths[level], config.attention and level == len(config.widths) - 1
+    for _ in range(depth):
+        yield ResidualBlock(config.axes, width, width, norm=norm)
+        if attends:
+            yield AttentionBlock(width, 1, norm=norm)
+
+
+def _bottom(config: ConvCodecConfig, norm: Norm = GroupNorm) -> list[nn.Module]:
+    """Where there is attention, what stands between the encoder's last level and the latents, and again before the decoder's."""
+    return [*_level(config, len(config.widths) - 1, 2, norm)][:-1] if config.attention else []
 
 
 class Encoder(nn.Sequential):
@@ -51,7 +96,8 @@ class Encoder(nn.Sequential):
         for level, width in enumerate(widths):
             if level:
                 layers.append(Downsample(axes, widths[level - 1], width))
-            layers += [ResidualBlock(axes, width, width) for _ in range(config.depth)]
+            layers += _level(config, level, config.depth)
+        layers += _bottom(config)
         layers += [GroupNorm(widths[-1]), nn.SiLU(), convolution(axes, widths[-1], config.latent * (1 + config.variational))]
         super().__init__(*layers)
 
@@ -61,13 +107,21 @@ class Decoder(nn.Sequential):
 
     def __init__(self, config: ConvCodecConfig):
         axes, widths = config.axes, config.widths
-        layers: list[nn.Module] = [convolution(axes, config.latent, widths[-1])]
+        norm: Norm = partial(SpatialNorm, axes, latent=config.latent) if config.spatial else GroupNorm
+        layers: list[nn.Module] = [convolution(axes, config.latent, widths[-1]), *_bottom(config, norm)]
         for level, width in reversed(list(enumerate(widths))):
-            layers += [ResidualBlock(axes, width, width) for _ in range(config.decoder_depth)]
+            layers += _level(config, level, config.decoder_depth, norm)
             if level:
                 layers.append(Upsample(axes, width, widths[level - 1]))
-        layers += [GroupNorm(widths[0]), nn.SiLU(), convolution(axes, widths[0], config.channels * config.patch**axes)]
+        layers += [norm(widths[0]), nn.SiLU(), convolution(axes, widths[0], config.channels * config.patch**axes)]
         super().__init__(*layers)
+        self.told = (ResidualBlock, AttentionBlock, SpatialNorm) if config.spatial else ()  # what takes the latent too
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z
+        for layer in self:
+            x = layer(x, z=z) if isinstance(layer, self.told) else layer(x)
+        return x
 
 
 class ConvCodec(Part):

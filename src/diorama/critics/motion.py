@@ -63,6 +63,33 @@ def frame_similarity(features: Tensor) -> Tensor:
     return F.cosine_similarity(features[:, 1:], features[:, :-1], dim=-1).mean(1)
 
 
+@per_sample("pixel value", higher_is_better=False, features="pixels")
+def flicker(clip: Tensor, still: Tensor) -> Tensor:
+    """Mean |x_(t-1) - 2 x_t + x_(t+1)| where nothing moves, `still` (b, t - 2, h, w), -> (b,): what goes on there is not of the scene."""
+    if clip.shape[2] < 3:
+        raise UserError(f"a clip of {clip.shape[2]} frames cannot flicker: use 3 or more")
+    return _mean(clip.diff(n=2, dim=2).abs().mean(1), still)
+
+
+@per_sample("share of frames", higher_is_better=True)
+def persistence(kinds: Tensor, places: Tensor, most: float) -> Tensor:
+    """The share of the later frames that show what the first does, where it could have gone since the frame before -> (b,).
+
+    kinds (b, t, k) int64 are what is read of k things, below 0 where one is not there; places (b, t, k, 2) where they are, and
+    `most` is how far a thing may go between two frames. Of a first frame that shows nothing, nothing persists.
+    """
+    there = kinds >= 0
+    same = (kinds[:, 1:] == kinds[:, :1]).all(-1) & there[:, :1].any(-1)
+    near = (places.diff(dim=1).norm(dim=-1) <= most) & there[:, :-1]
+    return (same & (near | ~there[:, 1:]).all(-1)).double().mean(1)
+
+
+def steps(kinds: Tensor, places: Tensor) -> Tensor:
+    """How far things go from frame to frame, on average over those seen in both, of kinds and places as above: (b,), NaN where none is."""
+    both = (kinds[:, 1:] >= 0) & (kinds[:, :-1] >= 0)
+    return _mean(places.diff(dim=1).norm(dim=-1).nan_to_num(), both)
+
+
 def _frames(clip: Tensor, flow: Tensor) -> int:
     """How many pairs of frames there are. UserError where the flow is not between them."""
     right = (len(clip), 2, clip.shape[2] - 1, *clip.shape[-2:])

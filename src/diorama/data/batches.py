@@ -52,7 +52,8 @@ class Batches:
         read = list(self._pool.map(self._at, positions) if self._pool else map(self._at, positions))
         image = torch.from_numpy(np.stack([picture for picture, _ in read]))
         label = torch.tensor([self._number(item) for _, item in read], dtype=torch.int64)
-        return Batch(image.float().div_(127.5).sub_(1), [item.text for _, item in read], label)
+        short = [str(item.fields.get("short") or "") for _, item in read]
+        return Batch(image.float().div_(127.5).sub_(1), [item.text for _, item in read], label, short=short)
 
     def _number(self, item: Item) -> int:
         return NO_LABEL if item.label is None else self._numbers.get(item.label, NO_LABEL)
@@ -65,10 +66,14 @@ class Batches:
                 continue
             try:
                 item = self.source.read(i)
-                return on_white(fit(item.image, self.size)), item
+                return self.picture(item, position), item
             except Unreadable as error:
                 self._skip(i, error)
         raise UserError(f"none of the {len(self.source)} items could be read, first {self._first_skipped()}")
+
+    def picture(self, item: Item, position: int) -> np.ndarray:
+        """(4, size, size) uint8. Raises `Unreadable` where it cannot be used."""
+        return on_white(fit(item.image, self.size))
 
     def _skip(self, i: int, error: Unreadable) -> None:
         self._broken.add(i)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from itertools import groupby
@@ -21,7 +21,7 @@ import numpy as np
 
 from diorama.data.curate import CHUNK, SEEN, Limits, Looker, Verdicts, judge, look
 from diorama.data.encoded import fingerprint, sayings, stamps
-from diorama.data.folder import Folder
+from diorama.data.folder import Entry, Folder
 from diorama.data.report import REPORT, Report
 from diorama.data.shards import Shards
 from diorama.data.source import Source
@@ -66,7 +66,7 @@ def clean(
     new.mkdir(exist_ok=True)
     tidy(new)
     if isinstance(whole, Folder):
-        _write_folder(whole, verdicts.kept, new, copy)
+        write_folder(whole.entries, whole, verdicts.kept, new, copy)
     else:
         _write_shards(whole, verdicts.kept, new)
     with atomic_file(new / "dropped.jsonl") as file, open(file, "w", encoding="utf-8") as lines:
@@ -156,11 +156,11 @@ def _lost(source: Source) -> Iterator[str]:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _write_folder(source: Folder, kept: np.ndarray, folder: Path, copy: bool) -> None:
-    """The files under their own names, and metadata.jsonl with all that is said of them."""
+def write_folder(entries: Sequence[Entry], source: Source, kept: Iterable[int], folder: Path, copy: bool) -> None:
+    """The files under their own names, and metadata.jsonl with all that the source says of them."""
     with atomic_file(folder / "metadata.jsonl") as file, open(file, "w", encoding="utf-8") as lines:
         for i in kept:
-            entry, said = source.entries[i], dict(source.record(i))
+            entry, said = entries[i], dict(source.record(i))
             _place(entry.path, folder / entry.key, copy)
             line = {"file_name": said.pop("key"), "text": said.pop("text"), **said}
             lines.write(json.dumps({k: v for k, v in line.items() if v is not None}, ensure_ascii=False, default=str) + "\n")

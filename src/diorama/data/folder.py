@@ -65,6 +65,9 @@ class Folder:
         except OSError:  # it went away, or may not be read: the picture is still good
             return ""
 
+    def file(self, i: int) -> Path:
+        return self.entries[i].path
+
     def read(self, i: int) -> Item:
         entry = self.entries[i]
         return pictures.item(self.record(i), pictures.decode(entry.path, entry.key, self.on_white))
@@ -90,7 +93,7 @@ def open_folder(root: Path, on_white: bool = False) -> Source:
     return _classes(root, found, bool(tops) and not mixed, captioned, on_white)
 
 
-def walk(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+def walk(root: Path, suffixes: Sequence[str] = pictures.SUFFIXES) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(path below root with forward slashes, kinds of its sidecars) of every picture; hidden ones are passed over."""
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
@@ -98,7 +101,7 @@ def walk(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
         below = Path(folder).relative_to(root)
         for name in files:
             stem, _, suffix = name.rpartition(".")
-            if stem and not name.startswith(".") and suffix.lower() in pictures.SUFFIXES:
+            if stem and not name.startswith(".") and suffix.lower() in suffixes:
                 yield (below / name).as_posix(), tuple(kind for kind in SIDECARS if f"{stem}.{kind}" in there)
 
 

@@ -105,7 +105,7 @@ class Description:
             most = sorted(self.labels.items(), key=lambda pair: (-pair[1], pair[0]))
             more = f", and {len(most) - 8} more" if len(most) > 8 else ""
             out.append(f"{len(most)} labels: " + ", ".join(f"{name} {count:,}" for name, count in most[:8]) + more)
-        out += [f"for example {key}: {text}" for key, text in self.examples]
+        out += [f"for example {key}: {text}" for key, text in self.examples if text]
         out += [f"cannot be read: {key}: {reason}" for key, reason in self.unreadable.items()]
         return out + list(self.notes)
 

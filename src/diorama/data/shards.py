@@ -90,13 +90,18 @@ class Shards:
         text = said("txt") if "txt" in group else said("caption")
         return pictures.record(key, sidecar_fields(said("json")), text, said("cls"))
 
-    def read(self, i: int) -> Item:
-        said, group = self.record(i), self._entries[i][2]
+    def file(self, i: int) -> bytes:
+        """The picture's own bytes. Raises `Unreadable` where the tar ends before they do."""
+        group = self._entries[i][2]
         suffix = next(s for s in PICTURES if s in group)
         data = self._bytes(i, suffix)
         if len(data) < group[suffix][1]:
-            raise Unreadable(f"{said['key']}: {self.paths[self._entries[i][0]].name} ends in the middle of it")
-        return pictures.item(said, pictures.decode(data, said["key"], self.on_white))
+            raise Unreadable(f"{self._key(i)}: {self.paths[self._entries[i][0]].name} ends in the middle of it")
+        return data
+
+    def read(self, i: int) -> Item:
+        said = self.record(i)
+        return pictures.item(said, pictures.decode(self.file(i), said["key"], self.on_white))
 
     def tar_of(self, i: int) -> int:
         """In which of the tars item i lies."""

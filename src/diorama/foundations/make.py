@@ -13,7 +13,7 @@ from diorama.models import made
 from diorama.networks.precision import processor_kind
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
-from diorama.train import Clips, Worlds, minutes, train
+from diorama.train import Clips, Views, Worlds, minutes, train
 from diorama.types import OnStep, Score, ignore
 
 
@@ -48,7 +48,9 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     return out
 
 
-def data_of(what: Foundation) -> Worlds | Clips:
+def data_of(what: Foundation) -> Worlds | Clips | Views:
+    if what.around:
+        return Views(size=what.size, rules=what.rules, hold_out=HELD_OUT)
     kind = Clips if what.moving else Worlds
     return kind(size=what.size, rules=what.rules, label=what.label, form=what.form, hold_out=HELD_OUT)
 

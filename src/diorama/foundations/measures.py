@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diorama.critics.contrastive import accuracy
 from diorama.critics.fidelity import psnr
+from diorama.critics.motion import persistence, steps
 from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.registry import HELD_OUT, Foundation
@@ -25,15 +26,20 @@ from diorama.systems.understanding.clip import Clip
 from diorama.systems.understanding.everything import pointed
 from diorama.systems.understanding.mae import MaskedAutoencoder
 from diorama.systems.understanding.sam import Sam
+from diorama.systems.video.video_ldm import VideoLDM
 from diorama.types import Noise, Score
 from diorama.worlds.oracle import Oracle
 from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import Numbered, unseen
+from diorama.worlds.tracking import LEAP, tracked
+from diorama.worlds.view_oracle import gaze
+from diorama.worlds.view_source import call
 
 SEED = 77  # of the world that is measured on; training uses 0 and 1
 CHUNK = 64
 N = 512  # pictures
+CLIPS = 32
 Scores = dict[str, Score]
 
 
@@ -135,12 +141,32 @@ def _labels(world: Numbered, first: int) -> Tensor:
 def alignment(what: Foundation, system: System) -> Scores:
     """Whether the oracle reads in a picture what its caption asks for; unreadable is wrong. Half the captions name two things."""
     assert isinstance(system, Flow | MaskedTokens)
+    if what.around:
+        return asked_views(what, system)
     held = held_out(what)
     known = replace(Rules(**what.rules), held_out=held).pairs
     return {
         f"oracle alignment, {name}": kept(_asked(first, known), lambda some, noise: system.sample(some, noise=noise))
         for name, first in (("pairs trained on", known), ("pairs never trained on", held))
     }
+
+
+def asked_views(what: Foundation, system: Flow | MaskedTokens) -> Scores:
+    """Whether the oracle of solids finds the colour and the shape that were asked for, and the face from the front alone."""
+    held, views = held_out(what), ("front", "side", "back")
+    known = replace(Rules(**what.rules), held_out=held).pairs
+    scores: Scores = {}
+    for name, pairs in (("pairs trained on", known), ("pairs never trained on", held)):
+        asked = [pairs[i // 3 % len(pairs)] for i in range(N // 2)]
+        words = [f"{views[i % 3]} view of {call(shape, colour)}" for i, (colour, shape) in enumerate(asked)]
+        pictures = torch.cat(list(_sampled(words, lambda some, noise: system.sample(some, noise=noise))))
+        seen = gaze(pictures, what.rules["shapes"])
+        scores |= {
+            f"colour and shape, {name}": share(torch.tensor([a == b for a, b in zip(seen.kinds, asked, strict=True)])),
+            f"a face from the front, {name}": share(seen.face[0::3]),
+            f"no face from the back, {name}": share(~seen.face[2::3]),
+        }
+    return scores
 
 
 def _asked(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> list[str]:
@@ -170,12 +196,16 @@ def asked_class(what: Foundation, system: System) -> Scores:
 
 def kept(captions: Sequence[str], sample: Callable[[Sequence[str], Noise], Tensor], seed: int = SEED) -> Score:
     """The share of captions that the oracle finds kept, all of it, in a picture sampled for each."""
-    oracle, found = Oracle(), []
+    oracle = Oracle()
+    pictures = torch.cat(list(_sampled(captions, sample, seed)))
+    return oracle.score(oracle.observe(pictures, captions))
+
+
+def _sampled(captions: Sequence[str], sample: Callable[[Sequence[str], Noise], Tensor], seed: int = SEED) -> Iterator[Tensor]:
+    """Pictures for captions, CHUNK at a time."""
     for first in range(0, len(captions), CHUNK):
         some = captions[first : first + CHUNK]
-        pictures = sample(some, Noise([seed * 1000 + first + i for i in range(len(some))]))
-        found.append(oracle.observe(pictures, some))
-    return oracle.score(torch.cat(found))
+        yield sample(some, Noise([seed * 1000 + first + i for i in range(len(some))]))
 
 
 def overlap(what: Foundation, system: System) -> Scores:
@@ -189,6 +219,22 @@ def overlap(what: Foundation, system: System) -> Scores:
     return {way: mean(values, "IoU", True) for way, values in zip(ways, found.T, strict=True)}
 
 
+def motion(what: Foundation, system: System) -> Scores:
+    """Whether what the first frame shows stays, and how far it goes, beside real clips."""
+    assert isinstance(system, VideoLDM)
+    real = clips_of(what, SEED).batch(0, CLIPS)
+    made = torch.cat(list(_sampled(real.text, lambda some, noise: system.sample(some, noise=noise))))
+    scores: Scores = {}
+    for name, clips in (("painted", made), ("real", real.image)):
+        track = tracked(clips)
+        went = steps(*track)
+        scores |= {
+            f"what stays what it was, {name}": persistence.score(persistence(*track, LEAP / system.fps)),
+            f"how far it goes, {name}": mean(went[went.isfinite()], "sides a frame", True),
+        }
+    return scores
+
+
 MEASURES: Mapping[str, Callable[[Foundation, System], Scores]] = {
     "autoencoder": reconstruction,
     "vq": tokens,
@@ -199,4 +245,5 @@ MEASURES: Mapping[str, Callable[[Foundation, System], Scores]] = {
     "flow": alignment,
     "masked-tokens": alignment,
     "guided-diffusion": asked_class,
+    "video-ldm": motion,
 }

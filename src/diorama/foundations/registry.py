@@ -32,6 +32,7 @@ class Foundation:
     size: int = 32  # pixels along a side
     rules: Mapping[str, Any] = field(default_factory=dict)  # of `worlds.scene.Rules`, or of ClipRules
     moving: bool = False  # it looks at clips
+    around: bool = False  # it looks at single solids from all sides
     label: str = "style"
     form: str | None = None  # of the captions
     base: str = ""  # the foundation model whose parts it stands on
@@ -53,8 +54,16 @@ PAINTED = {
     "textures": ("plain",),
     "grounds": ("plain", "gradient"),
     "subjects": 0.0,
+    "turn": 0.0,  # upright: in every turn a shape is learned anew
 }
 SINGLE = {**PAINTED, "most": 1}
+STATUE = {
+    "shapes": ("circle", "square", "triangle", "star"),
+    "sizes": ("large",),
+    "textures": ("plain",),
+    "materials": ("matte",),
+    "tones": ("white", "grey", "cream"),  # the spot of a face is black
+}
 
 _ALL = (
     *(
@@ -64,7 +73,6 @@ _ALL = (
             preset=f"f{f}",
             size=size,
             plan=_plan(steps, 32),
-            storage="bfloat16",
             summary=f"pictures to latents {f} times smaller along each side, and back",
         )
         for f, size, steps in ((2, 64, 500), (4, 64, 700), (8, 64, 1200), (16, 64, 900))
@@ -74,7 +82,6 @@ _ALL = (
         system="vq",
         preset="mini",
         plan=_plan(900),
-        storage="bfloat16",
         summary="pictures of 32 px to 8 x 8 tokens of a codebook, and back",
     ),
     Foundation(
@@ -96,16 +103,23 @@ _ALL = (
         system="flow",
         rules=PAINTED,
         form="short",
-        plan=_plan(12_000, 32, lr=1.5e-3, ema=0.999),
+        plan=_plan(8000, 32, lr=1.5e-3, ema=0.999),
         summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
+    ),
+    Foundation(
+        name="world-views",
+        system="flow",
+        around=True,
+        rules=STATUE,
+        plan=_plan(2500, 32, lr=1.5e-3, ema=0.999),
+        summary="captions with view words to pictures of 32 px: one solid with a face, from the front, side, back or overhead",
     ),
     Foundation(
         name="world-classes",
         system="guided-diffusion",
         rules=SINGLE,
         label="shape",
-        plan=_plan(6500, 32, lr=1.5e-3, ema=0.999),
-        storage="bfloat16",
+        plan=_plan(4000, 32, lr=1.5e-3, ema=0.999),
         summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
     ),
     Foundation(
@@ -145,6 +159,18 @@ _ALL = (
         rules={"frames": 8, "moving": 0.7},
         plan=_plan(1200, 32, lr=3e-3),
         summary="by which law things move in a clip and where its camera goes: features for distances between sets of clips",
+    ),
+    Foundation(
+        name="world-video",
+        system="video-ldm",
+        moving=True,
+        label="motion",
+        rules={"frames": 8, "world": PAINTED, "cameras": ("still",), "changes": 0.0},
+        form="still",  # its words are the picture model's, which never read of motion
+        base="world-flow",
+        plan=_plan(2000, 8, lr=2e-3),
+        storage="bfloat16",
+        summary="captions, or a first frame, to clips of 32 px: layers over time in the flow of pixels",
     ),
     Foundation(
         name="world-vit",

@@ -17,7 +17,12 @@ def classifier_free(denoiser: Denoiser, scale: Scale, negative: Condition | None
 
     `negative` has the words and labels that stand in the place of none; pictures stay. Both halves are one call of the network.
     """
-    return denoiser if isinstance(scale, (int, float)) and scale == 1 else _ClassifierFree(denoiser, scale, negative)
+    return _guided(denoiser, scale, _unasked(negative))
+
+
+def by_frames(denoiser: Denoiser, scale: Scale) -> Denoiser:
+    """The same for what is known of a clip: D_0 + scale (D_S - D_0), S frames known or none (Blattmann et al. 2023, sec. 3.2)."""
+    return _guided(denoiser, scale, _unseen)
 
 
 def classifier_free_logits(predictor: Predictor, scale: Scale, negative: Condition | None = None) -> Predictor:
@@ -27,29 +32,42 @@ def classifier_free_logits(predictor: Predictor, scale: Scale, negative: Conditi
 
     def guided(tokens: Tensor, condition: Condition) -> Tensor:
         share = (tokens == MASK).flatten(1).float().mean(1)
-        asked, unasked = _both(predictor, (tokens,), condition, negative)
+        asked, unasked = _both(predictor, (tokens,), condition, _unasked(negative))
         return unasked + scale_at(scale, share, asked) * (asked - unasked)
 
     return guided
 
 
-class _ClassifierFree:
-    def __init__(self, denoiser: Denoiser, scale: Scale, negative: Condition | None):
-        self.denoiser, self.scale, self.negative = denoiser, scale, negative
+Without = Callable[[Condition], Condition]  # the same condition, in which what is pressed is not asked for
+
+
+def _guided(denoiser: Denoiser, scale: Scale, without: Without) -> Denoiser:
+    return denoiser if isinstance(scale, (int, float)) and scale == 1 else _Guided(denoiser, scale, without)
+
+
+class _Guided:
+    def __init__(self, denoiser: Denoiser, scale: Scale, without: Without):
+        self.denoiser, self.scale, self.without = denoiser, scale, without
         self.sigmas = denoiser.sigmas
 
     def __call__(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        asked, unasked = _both(self.denoiser, (x, sigma), condition, self.negative)
+        asked, unasked = _both(self.denoiser, (x, sigma), condition, self.without)
         return unasked + scale_at(self.scale, sigma, x) * (asked - unasked)
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition) -> Prediction:
         return Prediction(self(x, sigma, condition))
 
 
-def _both(
-    model: Callable[..., Tensor], given: tuple[Tensor, ...], condition: Condition, negative: Condition | None
-) -> tuple[Tensor, ...]:
+def _unasked(negative: Condition | None) -> Without:
+    return Condition.null if negative is None else lambda asked: replace(asked, text=negative.text, label=negative.label)
+
+
+def _unseen(asked: Condition) -> Condition:
+    assert asked.frames is not None and asked.known is not None, "no frame could be known"
+    return replace(asked, frames=torch.zeros_like(asked.frames), known=torch.ones_like(asked.known))
+
+
+def _both(model: Callable[..., Tensor], given: tuple[Tensor, ...], condition: Condition, without: Without) -> tuple[Tensor, ...]:
     """What the model says where something is asked, and where nothing is: one call."""
-    unasked = condition.null() if negative is None else replace(condition, text=negative.text, label=negative.label)
-    both = Condition.cat([condition, unasked])
+    both = Condition.cat([condition, without(condition)])
     return model(*(torch.cat([part, part]) for part in given), both).chunk(2)

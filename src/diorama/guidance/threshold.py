@@ -19,9 +19,9 @@ def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
     return kept(denoiser, lambda x0: x0.clamp(-limit, limit))
 
 
-def dynamic(denoiser: Denoiser, share: float = 0.995) -> Denoiser:
-    """Every expected clean sample made `paler`. For pixels, not for latents."""
-    return kept(denoiser, lambda x0: paler(x0, share))
+def dynamic(denoiser: Denoiser, share: float = 0.995, limit: float = 1.0) -> Denoiser:
+    """Every expected clean sample made `paler`, within -limit .. limit. Meant for pixels; for latents the limit is as far as they go."""
+    return kept(denoiser, lambda x0: limit * paler(x0 / limit, share))
 
 
 def paler(x: Tensor, share: float) -> Tensor:

@@ -26,6 +26,7 @@ class Attention(nn.Module):
         head_width: int | None = None,  # None is width / heads
         own: bool = True,
         sink: bool = True,
+        out_width: int | None = None,  # of what comes out; None is width
     ):
         super().__init__()
         if head_width is None and width % heads:
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         self.heads, self.own, self.sink, inner = heads, own, sink, heads * (head_width or width // heads)
         self.qkv = nn.Linear(width, 3 * inner if own else inner, bias=bias)
         self.context_kv = nn.Linear(context_width, 2 * inner, bias=bias) if context_width else None
-        self.out = nn.Linear(inner, width, bias=bias)
+        self.out = nn.Linear(inner, out_width or width, bias=bias)
 
     def forward(
         self,

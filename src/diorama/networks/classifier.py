@@ -47,13 +47,20 @@ class ClassifierNetwork(Part):
         self.norm = GroupNorm(widths[-1])
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(widths[-1], config.labels))
 
-    def features(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:
-        """(b, widths[-1]); `c_noise` is read where the network knows of noise."""
-        embedding = None if self.level is None or c_noise is None else self.level(c_noise)
+    def maps(self, x: Tensor, c_noise: Tensor | None = None) -> list[Tensor]:
+        """What it sees at every place after each of its blocks, from the finest on: (b, width, *spatial) each."""
+        embedding, seen = None if self.level is None or c_noise is None else self.level(c_noise), []
         x = self.inlet(fold(x, self.config.patch))
         for layer in self.layers:
-            x = layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
-        return F.silu(self.norm(x)).flatten(2).amax(-1)
+            if isinstance(layer, ResidualBlock):
+                seen.append(x := layer(x, embedding))
+            else:
+                x = layer(x)
+        return seen
+
+    def features(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:
+        """(b, widths[-1]); `c_noise` is read where the network knows of noise."""
+        return F.silu(self.norm(self.maps(x, c_noise)[-1])).flatten(2).amax(-1)
 
     def forward(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:
         return self.head(self.features(x, c_noise))

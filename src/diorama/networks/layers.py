@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +13,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
-def convolution(axes: int, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+Kernel = int | tuple[int, ...]  # along every axis, or along each
+
+
+def convolution(axes: int, c_in: int, c_out: int, kernel: Kernel = 3, stride: int = 1) -> nn.Module:
     """A same-size (stride 1) convolution over 1 axis (sound), 2 (pictures) or 3 (clips, volumes)."""
-    return CONVOLUTIONS[axes](c_in, c_out, kernel, stride, padding=kernel // 2)
+    kind: Any = CONVOLUTIONS[axes]  # one kernel for every axis, or a tuple of as many: torch's hints cannot say which
+    return kind(c_in, c_out, kernel, stride, padding=kernel // 2 if isinstance(kernel, int) else tuple(k // 2 for k in kernel))
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -62,6 +69,42 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ModulatedNorm(nn.Module):
+    """Group normalisation whose gain, less 1, and offset are made of the embedding (b, d), both nothing at first."""
+
+    def __init__(self, channels: int, embedding: int):
+        super().__init__()
+        self.norm = GroupNorm(channels, affine=False)
+        self.modulation = zeroed(nn.Linear(embedding, 2 * channels))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        gain, offset = broadcast(self.modulation(F.silu(embedding)), x).chunk(2, 1)
+        return self.norm(x) * (1 + gain) + offset
+
+
+class SpatialNorm(nn.Module):
+    """Group normalisation whose gain and offset at every place are made of the latent there (Zheng et al. 2022, MoVQ).
+
+    GN(x) gain(z) + offset(z), z (b, latent, *smaller) repeated up to the places of x. The gain is not added to 1.
+    """
+
+    def __init__(self, axes: int, channels: int, latent: int):
+        super().__init__()
+        self.norm = GroupNorm(channels)
+        self.gain, self.offset = (convolution(axes, latent, channels, kernel=1) for _ in range(2))
+        nn.init.ones_(self.gain.get_parameter("bias"))  # a new one is nearly plain
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        # both see each place by itself, and so may come before z is repeated, where they cost less
+        gain, offset = (F.interpolate(layer(z), x.shape[2:], mode="nearest") for layer in (self.gain, self.offset))
+        return self.norm(x) * gain + offset
+
+
+def normed(norm: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
+    """x after a norm that is plain, or spatial where there is a z."""
+    return norm(x) if z is None else norm(x, z)
 
 
 class LevelEmbedding(nn.Module):
@@ -130,6 +173,7 @@ class ResidualBlock(nn.Module):
     """Two convolutions beside a skip; the embedding scales and shifts between them (AdaGN, Dhariwal & Nichol 2021, eq. 3).
 
     Without `scales` it only shifts (Ho et al. 2020). `resample` changes the size of both ways (BigGAN's block, Brock et al. 2019).
+    With norms that are spatial there is a z (b, latent, *smaller) too.
     """
 
     def __init__(
@@ -142,23 +186,65 @@ class ResidualBlock(nn.Module):
         *,
         scales: bool = True,
         resample: Callable[[Tensor], Tensor] | None = None,
+        norm: Callable[[int], nn.Module] = GroupNorm,
+        kernel: Kernel = 3,
     ):
         super().__init__()
         self.resample = resample
-        self.norm1 = GroupNorm(c_in)
-        self.conv1 = convolution(axes, c_in, c_out)
-        self.norm2 = GroupNorm(c_out)
+        self.norm1 = norm(c_in)
+        self.conv1 = convolution(axes, c_in, c_out, kernel)
+        self.norm2 = norm(c_out)
         self.modulation = zeroed(nn.Linear(embedding, 2 * c_out if scales else c_out)) if embedding else None
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(convolution(axes, c_out, c_out))
+        self.conv2 = zeroed(convolution(axes, c_out, c_out, kernel))
         self.skip = nn.Identity() if c_in == c_out else convolution(axes, c_in, c_out, kernel=1)
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        h = F.silu(self.norm1(x))
+    def forward(self, x: Tensor, embedding: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
+        h = F.silu(normed(self.norm1, x, z))
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        h = self.norm2(self.conv1(h))
+        h = normed(self.norm2, self.conv1(h), z)
         if self.modulation is not None and embedding is not None:
             *scale, shift = broadcast(self.modulation(F.silu(embedding)), x).split(h.shape[1], 1)
             h = h * (1 + scale[0]) + shift if scale else h + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class BottleneckBlock(nn.Module):
+    """Four convolutions beside a skip, two narrow ones between two of single places, each after a norm that the embedding modulates.
+
+    BigGAN-deep's block (Brock et al. 2019, app. B) as Arkhipkin et al. 2023 have it: a learned convolution doubles the size before
+    the narrow ones, or halves it after them, and another does so along the skip.
+    """
+
+    def __init__(self, axes: int, c_in: int, c_out: int, embedding: int, *, doubles: bool = False, halves: bool = False):
+        super().__init__()
+        narrow = max(c_in, c_out) // 2
+        widths = (c_in, narrow, narrow, narrow, c_out)
+        self.norms = nn.ModuleList(ModulatedNorm(width, embedding) for width in widths[:-1])
+        first, second, third, last = (
+            convolution(axes, a, b, k) for (a, b), k in zip(pairwise(widths), (1, 3, 3, 1), strict=True)
+        )
+        second = nn.Sequential(_doubling(axes, narrow), second) if doubles else second
+        third = nn.Sequential(third, _halving(axes, narrow)) if halves else third
+        self.convs = nn.ModuleList([first, second, third, zeroed(last)])
+        skip = [_doubling(axes, c_in)] * doubles
+        skip += [convolution(axes, c_in, c_out, kernel=1)] * (c_in != c_out)
+        skip += [_halving(axes, c_out)] * halves
+        self.skip = nn.Sequential(*skip)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(F.silu(norm(h, embedding)))
+        return self.skip(x) + h
+
+
+def _halving(axes: int, channels: int) -> nn.Module:
+    """Half the size along every axis: each place is made of its own two, or two by two."""
+    return CONVOLUTIONS[axes](channels, channels, 2, 2)
+
+
+def _doubling(axes: int, channels: int) -> nn.Module:
+    """Its transpose: twice the size along every axis."""
+    return TRANSPOSED[axes](channels, channels, 2, 2)

@@ -16,7 +16,7 @@ from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
 from diorama.models import ADAPTER, ADAPTER_WEIGHTS, FORMAT_VERSION
 from diorama.networks.layers import CONVOLUTIONS, zeroed
-from diorama.storage import read_weights, write_tensors
+from diorama.storage import Storage, read_weights, write_weights
 
 LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS.values())
 KEY = "base_model.model.{}.lora_{}.weight"  # as peft names layer and side
@@ -97,7 +97,7 @@ class Adapter:
 
         return restore
 
-    def save(self, folder: str | Path, base: str = "", **about: Any) -> None:
+    def save(self, folder: str | Path, base: str = "", storage: Storage = "float32", **about: Any) -> None:
         """adapter_config.json and adapter_model.safetensors, as peft has them: all or nothing. `base` names the model."""
         rank = max(len(a) for a, _ in self.layers.values())
         config = {
@@ -111,7 +111,7 @@ class Adapter:
         sides = {KEY.format(name, side): w for name, pair in self.layers.items() for side, w in zip("AB", pair, strict=True)}
         with atomic_folder(folder, replaces=ADAPTER) as new:
             write_json(new / ADAPTER, config)
-            write_tensors(new / ADAPTER_WEIGHTS, sides)
+            write_weights(new / ADAPTER_WEIGHTS, sides, storage)
 
     @classmethod
     def read(cls, folder: str | Path) -> Adapter:
@@ -125,6 +125,13 @@ class Adapter:
         if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, (int, float))):
             raise UserError(f"{Path(folder) / ADAPTER}: r {rank!r} and lora_alpha {alpha!r} are not a rank and a number: mend it")
         return cls({name: (a, alpha / rank * ups[name]) for name, a in downs.items()})
+
+
+def told_of(folder: Path) -> dict[str, Any]:
+    """What diorama wrote about an adapter beside what peft knows; nothing where another tool wrote it."""
+    config = read_json(folder / ADAPTER)
+    told = config.get("diorama") if isinstance(config, dict) else None
+    return told if isinstance(told, dict) else {}
 
 
 def _side(sides: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A transformer that tells tokens from the tokens around them (Chang et al. 2022, sec. 3.1)."""
+"""A transformer that tells tokens from the tokens around them (Chang et al. 2022, sec. 3.1), or from those before them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diorama.networks.layers import silent
 from diorama.networks.transformer import Transformer, TransformerConfig
 from diorama.parts import Part
-from diorama.types import Condition
+from diorama.types import MASK, Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class TokenTransformerConfig:
     heads: int = 5
     text_width: int = 0  # of the sentence's tokens beside; 0 means no text
     labels: int = 0  # classes or styles; 0 means none
+    causal: bool = False  # a token is told from those before it, of which there may be fewer than places: a language model
 
 
 class TokenTransformer(Part):
@@ -39,11 +41,15 @@ class TokenTransformer(Part):
         self.places = nn.Parameter(0.02 * torch.randn(math.prod(config.places), width))
         self.label = silent(config.labels + 1, width) if config.labels else None  # row 0 is NO_LABEL
         context = config.text_width or None
-        self.transformer = Transformer(TransformerConfig(width=width, depth=config.depth, heads=config.heads, context=context))
+        stack = TransformerConfig(width=width, depth=config.depth, heads=config.heads, context=context, causal=config.causal)
+        self.transformer = Transformer(stack)
         self.head = nn.Linear(width, config.codes)
 
     def forward(self, tokens: Tensor, condition: Condition) -> Tensor:
-        x = self.tokens(tokens.flatten(1) + 1) + self.places
+        read = tokens.flatten(1)
+        if self.config.causal:  # each place reads the token before it, and the first reads MASK
+            read = F.pad(read[:, :-1], (1, 0), value=MASK)
+        x = self.tokens(read + 1) + self.places[: read.shape[1]]
         if self.label is not None and condition.label is not None:
             x = x + self.label(condition.label + 1)[:, None]
         words, mask = None, None

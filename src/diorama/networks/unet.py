@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,19 @@ from torch import Tensor, nn
 from diorama.errors import UserError
 from diorama.networks.attention import Attention
 from diorama.networks.layers import (
+    BottleneckBlock,
     Downsample,
     GatedMLP,
     GroupNorm,
     LevelEmbedding,
+    ModulatedNorm,
     ResidualBlock,
     Upsample,
     convolution,
     doubled,
     fold,
     halved,
+    normed,
     silent,
     unfold,
     zeroed,
@@ -56,6 +60,20 @@ class UNetConfig:
     transformer: bool = False  # attention comes with cross-attention and a gated network (Rombach et al. 2022, sec. 3.3)
     own: bool = True  # attention looks at the picture's own places too; else only at the text
     skip: float = 1.0  # what a long skip is multiplied by (1 / sqrt(2) in Saharia et al. 2022, app. B)
+    reads: int = 0  # width of the words as the network itself reads and pools them; 0 where it takes both as they come
+    # levels of bottlenecks around attention, one long skip each (Arkhipkin et al. 2023, sec. 2); what is said above of dropout,
+    # bottom, scales, resample, closing, transformer and own then says nothing
+    bottleneck: bool = False
+
+    @property
+    def first(self) -> int:
+        """Channels at the inlet and the outlet."""
+        return self.widths[0] // 2 if self.bottleneck else self.widths[0]
+
+    @property
+    def context_width(self) -> int | None:
+        """Of the words that attention sees."""
+        return self.reads or self.text_width or None
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -65,18 +83,34 @@ class UNetConfig:
         return width // self.head_width if self.head_width else self.heads
 
 
+def _tokens(x: Tensor) -> Tensor:
+    """(b, c, *spatial) -> (b, n, c)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _placed(tokens: Tensor, x: Tensor) -> Tensor:
+    """(b, n, c) back to the places of x."""
+    return tokens.transpose(1, 2).reshape(x.shape)
+
+
 class AttentionBlock(nn.Module):
     """Attention over all positions and the text beside them, as a residual branch."""
 
-    def __init__(self, width: int, heads: int, context_width: int | None, own: bool = True):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        context_width: int | None = None,
+        own: bool = True,
+        norm: Callable[[int], nn.Module] = GroupNorm,
+    ):
         super().__init__()
-        self.norm = GroupNorm(width)
+        self.norm = norm(width)
         self.attention = Attention(width, heads, context_width, own=own)
         zeroed(self.attention.out)
 
-    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        return x + self.attention(tokens, context, mask).transpose(1, 2).reshape(x.shape)
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
+        return x + _placed(self.attention(_tokens(normed(self.norm, x, z)), context, mask), x)
 
 
 class SpatialTransformer(nn.Module):
@@ -90,11 +124,11 @@ class SpatialTransformer(nn.Module):
         self.norm3, self.mlp = nn.LayerNorm(width), GatedMLP(width, 4 * width)
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        tokens = self.inlet(self.norm(x).flatten(2).transpose(1, 2))
+        tokens = self.inlet(_tokens(self.norm(x)))
         tokens = tokens + self.attention(self.norm1(tokens))
         tokens = tokens + self.cross(self.norm2(tokens), context, mask)
         tokens = tokens + self.mlp(self.norm3(tokens))
-        return x + self.outlet(tokens).transpose(1, 2).reshape(x.shape)
+        return x + _placed(self.outlet(tokens), x)
 
 
 class Block(nn.Module):
@@ -111,12 +145,85 @@ class Block(nn.Module):
 
 
 def _attention(config: UNetConfig, width: int) -> nn.Module:
-    heads, context = config.heads_of(width), config.text_width or None
+    heads, context = config.heads_of(width), config.context_width
     return SpatialTransformer(width, heads, context) if config.transformer else AttentionBlock(width, heads, context, config.own)
 
 
 def _residual(config: UNetConfig, c_in: int, c_out: int, resample: Callable[[Tensor], Tensor] | None = None) -> ResidualBlock:
     return ResidualBlock(config.axes, c_in, c_out, config.embedding, config.dropout, scales=config.scales, resample=resample)
+
+
+class ModulatedAttention(nn.Module):
+    """Attention over all positions, or over the text alone, then a small network, each a residual branch after a modulated norm."""
+
+    def __init__(self, config: UNetConfig, width: int, context_width: int | None = None):
+        super().__init__()
+        self.norm1, self.norm2 = (ModulatedNorm(width, config.embedding) for _ in range(2))
+        self.attention = Attention(width, config.heads_of(width), context_width, bias=False, own=context_width is None)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width, bias=False), nn.SiLU(), nn.Linear(4 * width, width, bias=False))
+        zeroed(self.attention.out)
+        zeroed(self.mlp[-1])
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        words = (None, None) if self.attention.own else (context, mask)
+        x = x + _placed(self.attention(_tokens(self.norm1(x, embedding)), *words), x)
+        return x + _placed(self.mlp(_tokens(self.norm2(x, embedding))), x)
+
+
+class BottleneckPair(nn.Module):
+    """Two bottlenecks with attention to the text, where the level has it, between them."""
+
+    def __init__(
+        self, config: UNetConfig, c_in: int, width: int, c_out: int, attends: bool, *, doubles: bool = False, halves: bool = False
+    ):
+        super().__init__()
+        self.before = BottleneckBlock(config.axes, c_in, width, config.embedding, doubles=doubles)
+        self.attention = ModulatedAttention(config, width, config.context_width) if attends and config.context_width else None
+        self.after = BottleneckBlock(config.axes, width, c_out, config.embedding, halves=halves)
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        x = self.before(x, embedding)
+        x = x if self.attention is None else self.attention(x, embedding, context, mask)
+        return self.after(x, embedding)
+
+
+class Level(nn.ModuleList):
+    """What one level does, one layer after the other; only what comes out of the last goes along a long skip."""
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        for layer in self:
+            x = layer(x, embedding, context, mask)
+        return x
+
+
+def _levels(config: UNetConfig) -> tuple[list[Level], list[Level]]:
+    """The way down from the finest level, and the way up to it: mirror images, but for the skip that enters where places double."""
+    down, up = [], []
+    for level, (narrow, wide) in enumerate(pairwise((config.first, *config.widths))):
+        attends, depth, resamples = config.attention[level], config.depths[level], level < len(config.widths) - 1
+        there: list[nn.Module] = [ModulatedAttention(config, narrow)] if attends else []
+        for i, (a, b) in enumerate(pairwise([narrow] + [wide] * depth)):
+            there.append(BottleneckPair(config, a, b, b, attends, halves=resamples and i == depth - 1))
+        back: list[nn.Module] = []
+        for i, (a, b) in enumerate(pairwise([(1 + resamples) * wide] + [wide] * (depth - 1) + [narrow])):
+            back.append(BottleneckPair(config, a, a, b, attends, doubles=resamples and i == 0))
+        back += [ModulatedAttention(config, narrow)] if attends else []
+        down.append(Level(there))
+        up.append(Level(back))
+    return down, up
+
+
+class WordPool(nn.Module):
+    """What words say together, their mean asking them all: (b, n, width), mask (b, n) -> (b, out), zeros where there is no word."""
+
+    def __init__(self, width: int, out: int, heads: int):
+        super().__init__()
+        self.attention = Attention(width, heads, width, bias=False, head_width=out // heads, own=False, out_width=out)
+
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        there = mask[..., None]
+        mean = (words * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+        return self.attention(mean, words, mask)[:, 0]
 
 
 class ConditionEmbedding(nn.Module):
@@ -125,7 +232,8 @@ class ConditionEmbedding(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.level = LevelEmbedding(config.embedding, scale=config.levels)
-        self.text = nn.Linear(config.text_width, config.embedding) if config.text_width else None
+        self.text = nn.Linear(config.text_width, config.embedding) if config.text_width and not config.reads else None
+        self.pool = WordPool(config.reads, config.embedding, config.heads_of(config.embedding)) if config.reads else None
         self.label = silent(config.labels + 1, config.embedding) if config.labels else None  # row 0 is NO_LABEL
         self.augmentation = LevelEmbedding(config.embedding) if config.augmented else None
 
@@ -134,6 +242,8 @@ class ConditionEmbedding(nn.Module):
         if self.text is not None and condition.text is not None:
             pooled = condition.text.pooled  # unit vectors: brought to unit variance per dimension
             embedding = embedding + self.text(pooled * pooled.shape[-1] ** 0.5)
+        if self.pool is not None and condition.text is not None:
+            embedding = embedding + self.pool(condition.text.tokens, condition.text.mask)
         if self.label is not None and condition.label is not None:
             embedding = embedding + self.label(condition.label + 1)
         if self.augmentation is not None:
@@ -152,14 +262,23 @@ class UNet(Part):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        first, last = config.widths[0], config.widths[-1]
+        first, last = config.first, config.widths[-1]
         self.condition = ConditionEmbedding(config)
+        self.words = None
+        if config.reads:
+            self.words = nn.Sequential(nn.Linear(config.text_width, config.reads, bias=False), nn.LayerNorm(config.reads))
         pixels = config.patch**config.axes
         self.inlet = convolution(config.axes, (config.channels + config.given) * pixels, first)
-        self.down, skips = self._down(config, first)
-        self.middle = Block(config, last, last, config.bottom)
-        self.closing = Block(config, last, last, False) if config.closing else None
-        self.up = self._up(config, last, skips)
+        self.middle: Block | Level
+        self.closing: Block | Level | None
+        if config.bottleneck:
+            (*down, self.middle), (*up, self.closing) = _levels(config)
+            self.down, self.up = nn.ModuleList(down), nn.ModuleList(reversed(up))
+        else:
+            self.down, skips = self._down(config, first)
+            self.middle = Block(config, last, last, config.bottom)
+            self.closing = Block(config, last, last, False) if config.closing else None
+            self.up = self._up(config, last, skips)
         outlet = zeroed(convolution(config.axes, first, config.channels * pixels))
         self.outlet = nn.Sequential(GroupNorm(first), nn.SiLU(), outlet)
 
@@ -197,13 +316,15 @@ class UNet(Part):
         return layers
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        if self.words is not None and condition.text is not None:
+            condition = replace(condition, text=condition.text._replace(tokens=self.words(condition.text.tokens)))
         embedding = self.condition(c_noise, condition)
         text: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.config.text_width and condition.text is not None:
             text = (condition.text.tokens, condition.text.mask)
 
         def through(layer: nn.Module, x: Tensor) -> Tensor:
-            if isinstance(layer, Block):
+            if isinstance(layer, Block | Level):
                 return layer(x, embedding, *text)
             return layer(x, embedding) if isinstance(layer, ResidualBlock) else layer(x)
 
@@ -218,7 +339,7 @@ class UNet(Part):
         x = through(self.middle, x)
         x = x if self.closing is None else through(self.closing, x)
         for layer in self.up:
-            x = through(layer, torch.cat([x, self.config.skip * skips.pop()], 1) if isinstance(layer, Block) else x)
+            x = through(layer, torch.cat([x, self.config.skip * skips.pop()], 1) if isinstance(layer, Block | Level) else x)
         return unfold(self.outlet(x), self.config.patch)
 
 

@@ -20,6 +20,11 @@ def even(sigma: Tensor) -> Tensor:
     return torch.ones_like(sigma)
 
 
+def as_velocity(sigma: Tensor) -> Tensor:
+    """Clean samples count what their velocity would, 1 / t^2 (Li & He 2025, table 1), up to 10: below that noise there is little to see."""
+    return ((1 + sigma) / sigma).square().clamp_max(10.0)
+
+
 @dataclass(frozen=True)
 class Diffusion:
     """Noise at every level, a denoiser that removes it, and an ODE that walks from pure noise to data.

@@ -74,11 +74,11 @@ class MaskedParallel:
         asked = (tokens == MASK).sum(1, keepdim=True)
         for i, (level, following) in enumerate(pairwise(levels.tolist())):
             logits = model(tokens.reshape(start.shape), condition).float().flatten(1, -2)  # (b, n, codes)
-            told = (logits + _gumbel(noise, *logits.shape[1:])).argmax(-1)
+            told = (logits + gumbel(noise, *logits.shape[1:])).argmax(-1)
             told = torch.where(tokens == MASK, told, tokens)
             on_step(Step(i, n, told.reshape(start.shape), level))
             sure = logits.log_softmax(-1).gather(-1, told[..., None])[..., 0]
-            sure = sure + self.temperature * (1 - (i + 1) / n) * _gumbel(noise, *told.shape[1:])
+            sure = sure + self.temperature * (1 - (i + 1) / n) * gumbel(noise, *told.shape[1:])
             sure = sure.masked_fill(tokens != MASK, math.inf)
             left = (following / levels[0].item() * asked).floor()
             tokens = torch.where(_lowest(sure, left), MASK, told)
@@ -90,6 +90,6 @@ def _lowest(values: Tensor, count: Tensor) -> Tensor:
     return values.argsort(dim=1, stable=True).argsort(dim=1) < count
 
 
-def _gumbel(noise: Noise, *shape: int) -> Tensor:
+def gumbel(noise: Noise, *shape: int) -> Tensor:
     """(b, *shape): logits plus this, and the largest is a draw of their softmax."""
     return -(-noise.uniform(*shape).clamp_min(1e-12).log()).log()

@@ -49,6 +49,15 @@ class RectifiedFlow:
 
 
 @dataclass(frozen=True)
+class CleanFlow(RectifiedFlow):
+    """F = x0 along the same path: clean pixels lie near a surface that noise and velocities do not (Li & He 2025, sec. 3)."""
+
+    def __call__(self, sigma: Tensor) -> Scales:
+        flow = super().__call__(sigma)
+        return flow._replace(c_skip=torch.zeros_like(sigma), c_out=torch.ones_like(sigma))
+
+
+@dataclass(frozen=True)
 class EDM:
     """Unit variance in and out at every level (Karras et al. 2022, table 1)."""
 

@@ -93,6 +93,22 @@ def orbit(
     return look_at(place + distance * towards, place, size, field)
 
 
+ELEVATIONS, DISTANCES, NARROW, JITTER = (-10.0, 90.0), (1.1, 1.6), 30.0, 0.02  # degrees, metres, degrees, metres
+
+
+def all_around(
+    where: Tensor, target: Tensor | Sequence[float] = (0.0, 0.0, 0.0), size: int = 32
+) -> tuple[Camera, Tensor, Tensor]:
+    """Cameras, azimuths and elevations (b,) anywhere around a thing of half a metre, by numbers (b, 6) in 0 .. 1: three place the
+    camera and three move what it looks at (Poole et al. 2022, section 3.2; the lengths are ours).
+    """
+    u, (low, high), (near, far) = where.T, ELEVATIONS, DISTANCES
+    azimuth, elevation = 360 * u[0], low + (high - low) * u[1]
+    place = torch.as_tensor(target, dtype=where.dtype) + JITTER * (2 * where[:, 3:] - 1)
+    eye = place + (near + (far - near) * u[2])[:, None] * around(azimuth, elevation)
+    return look_at(eye, place, size, NARROW), azimuth, elevation
+
+
 def rays(camera: Camera, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Origins (*, 3) and directions (*, p, 3) through places at (p, 2) of the picture, pixel centres row by row without them.
 

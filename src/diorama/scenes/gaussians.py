@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diorama.parts import Part
 from diorama.scenes.cameras import Camera, pixel_centres
+from diorama.scenes.volume import Paint, Scene, Seen
 
 BLUR = 0.3  # pixels squared, added to every splat: none falls between pixels
 NEAR = 0.01  # metres: nothing nearer is seen
@@ -65,7 +65,7 @@ class CloudConfig:
     degree: int = 3
 
 
-class Cloud(Part):
+class Cloud(Scene):
     """Gaussians that come and go while they are trained: the first `used` places are taken, the others wait.
 
     So no parameter ever changes its shape, and whatever holds on to one (an optimizer, an average, a checkpoint) need not know.
@@ -97,6 +97,19 @@ class Cloud(Part):
         """Those in use."""
         means, scales, turns, opacities, first, rest = (getattr(self, name)[: len(self)] for name in self.NAMES)
         return Gaussians(means, scales, turns, opacities, torch.cat([first, rest], 1))
+
+    def look(self, camera: Camera, paint: Paint, jitter: Tensor | None = None) -> Seen:
+        """There are no rays to jitter; each Gaussian's normal is its shortest axis, towards the camera."""
+        from diorama.scenes.splat import rasterise  # Numba, only where it is looked at so
+
+        now = self.gaussians()
+        found = splats(now, camera)
+        towards = camera.centre.to(now.means) - now.means
+        normals = rotations(now.turns)[torch.arange(len(self)), :, now.scales.argmin(1)]
+        normals = normals * torch.where((normals * towards).sum(1, keepdim=True) < 0, -1.0, 1.0)
+        painted = torch.cat([paint(found.features[:, :3], normals), found.features[:, 3:]], 1)
+        out = rasterise(found._replace(features=painted), camera.height, camera.width).flatten(0, 1)
+        return Seen(out[:, :3], out[:, 4], torch.zeros_like(out[:, 4]))
 
     @torch.no_grad()
     def become(self, gaussians: Gaussians) -> None:

@@ -19,11 +19,11 @@ from diorama.storage import Storage
 from diorama.training.loop import Phase
 from diorama.types import Batch, Noise
 
-Kind = TypeVar("Kind", bound=Part)
+Kind = TypeVar("Kind", bound="Part | System")
 
 
 class TakePart(Protocol):
-    """A trained part by the name of its field."""
+    """A trained part by the name of its field; or a whole trained system, where one stands on another."""
 
     def __call__(self, name: str, kind: type[Kind]) -> Kind: ...
 
@@ -36,6 +36,7 @@ class System(nn.Module):
 
     card: ClassVar[Card]
     learns_masks: ClassVar[bool] = False  # whether it asks the world for the masks of what its pictures show
+    learns_form: ClassVar[str | None] = None  # of the world's captions, where it asks for one
     origin: Path | None = None  # the folder it was read from
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every subclass is a dataclass
 
@@ -134,7 +135,7 @@ class System(nn.Module):
         return system
 
 
-def _kind(part: type[Part], written: Any) -> type[Part]:
+def _kind(part: type[Any], written: Any) -> type[Any]:
     """The class a part was written as: the field's own, or one of its kinds (a field may take any text tower)."""
     name = written[-1] if isinstance(written, list) and written else part.__name__
     kinds = [part, *part.__subclasses__()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -229,6 +229,8 @@ class ClipRules:
     defective: float = 0.0  # how often a clip has one of them
 
     def __post_init__(self) -> None:
+        if isinstance(self.world, Mapping):  # its fields, as plain data has them
+            object.__setattr__(self, "world", Rules(**self.world))
         if not 1 <= self.frames <= MOST_FRAMES:
             raise UserError(f"a clip of {self.frames} frames is not possible: use 1 to {MOST_FRAMES}")
         if not 1 <= self.fps <= 60:

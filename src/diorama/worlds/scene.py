@@ -125,6 +125,7 @@ class Rules:
     most: int = 4
     overlap: float = 0.35  # how often one thing is partly behind another, where there are two
     subjects: float = 0.02  # how often one thing is a subject
+    turn: float = 360.0  # degrees that a thing is turned by at most
     held_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -135,6 +136,8 @@ class Rules:
         for name in ("overlap", "subjects"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is no chance: use 0 to 1")
+        if not 0 <= self.turn <= 360:
+            raise UserError(f"turn {self.turn} is not possible: use 0 (upright) to 360 degrees")
         if not self.pairs:
             raise UserError("every colour and shape is held out: leave at least one pair")
 
@@ -209,7 +212,7 @@ def _thing(rng: random.Random, rules: Rules) -> Thing:
         x=0.5,
         y=0.5,
         radius=low + (high - low) * rng.random(),
-        angle=rng.random() * 360,
+        angle=rng.random() * rules.turn,
         depth=rng.random(),
     )
 

@@ -86,7 +86,8 @@ class World:
         scenes = [self.scene(i % self.n) for i in range(first, first + n)]
         numbers = {name: number for number, name in enumerate(self.labels)}
         label = torch.tensor([numbers.get(label_of(s, self.label) or "", NO_LABEL) for s in scenes], dtype=torch.int64)
-        return Batch(pictures(scenes, self.size), [caption(s, form=self.form) for s in scenes], label)
+        short = [caption(s, form="short") for s in scenes] if self.form == "long" else ()
+        return Batch(pictures(scenes, self.size), [caption(s, form=self.form) for s in scenes], label, short=short)
 
     def _draw(self, batch: int) -> list[Image.Image]:
         rows = range(batch * self.AT_ONCE, min(self.n, (batch + 1) * self.AT_ONCE))

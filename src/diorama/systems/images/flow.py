@@ -14,16 +14,20 @@ from diorama.codecs.patches import PatchCodec, PatchCodecConfig
 from diorama.conditions.caption import CaptionEncoder
 from diorama.conditions.text import SentenceEncoder
 from diorama.networks.unet import UNetConfig
-from diorama.processes.diffusion import Diffusion
-from diorama.processes.levels import flow
+from diorama.processes.diffusion import Diffusion, as_velocity
+from diorama.processes.levels import LogitNormal, flow
+from diorama.processes.scalings import CleanFlow
 from diorama.systems.base import TakePart
 from diorama.systems.images.latent import LatentPainter
 
 PRESETS = {
-    "nano": UNetConfig(channels=16, widths=(48, 96), depth=1, attention=(False, True), text_width=128, embedding=192),
+    "nano": UNetConfig(channels=64, widths=(128, 128), depth=1, attention=(True, True), text_width=128, embedding=192),
     "mini": UNetConfig(channels=16, widths=(192,), depth=2, attention=(True,), text_width=384, embedding=256),
     "base": UNetConfig(channels=16, widths=(384,), depth=4, attention=(True,), heads=6, text_width=384, embedding=512),
 }
+
+LATENTS = Diffusion()
+PIXELS = Diffusion(CleanFlow(), LogitNormal(0.4, 1.2), weight=as_velocity)
 
 
 @dataclass(eq=False)
@@ -31,13 +35,16 @@ class Flow(LatentPainter):
     """Sentences and styles to RGBA pictures (Esser et al. 2024 on the latents of Rombach et al. 2022)."""
 
     card: ClassVar[cards.Card] = cards.FLOW
-    process: ClassVar[Diffusion] = Diffusion()
+
+    @property
+    def process(self) -> Diffusion:
+        return PIXELS if isinstance(self.codec, PatchCodec) else LATENTS
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Flow:
         cls.card.check_preset(preset)
         if preset == "nano":  # pixels, and words it learns itself: it stands on nothing
-            codec, text = PatchCodec(PatchCodecConfig(mean=0.3, std=0.6)), part("text", CaptionEncoder)
+            codec, text = PatchCodec(PatchCodecConfig(patch=4, mean=0.3, std=0.6)), part("text", CaptionEncoder)
             return cls.on(codec, text, PRESETS[preset], labels, size)
         return cls.on(part("codec", ConvCodec), part("text", SentenceEncoder), PRESETS[preset], labels, size)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -13,22 +12,19 @@ from torch import Tensor
 from diorama import cards
 from diorama.codecs.patches import PatchCodec, PatchCodecConfig
 from diorama.conditions.caption import CaptionConfig, CaptionEncoder
-from diorama.data.holes import boxes
 from diorama.errors import UserError
-from diorama.guidance.classifier_free import classifier_free
 from diorama.guidance.contrastive import Eye, contrastive
-from diorama.guidance.inpaint import replaced
 from diorama.guidance.scale import Scale
 from diorama.guidance.threshold import clipped
 from diorama.networks.layers import broadcast, fold
-from diorama.networks.unet import UNetConfig, widened
+from diorama.networks.unet import UNetConfig
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import cosine, respaced
 from diorama.processes.scalings import Epsilon
 from diorama.systems.base import TakePart
-from diorama.systems.images.latent import LatentPainter
+from diorama.systems.images.holes import HolePainter
 from diorama.systems.understanding.clip import Clip
-from diorama.types import Condition, Denoiser, Noise
+from diorama.types import Condition, Denoiser
 
 _OURS = UNetConfig(channels=4, levels=1.0)  # c_noise is an index of the table
 PRESETS = {
@@ -57,7 +53,7 @@ PRESETS = {
 
 
 @dataclass(eq=False)
-class Glide(LatentPainter):
+class Glide(HolePainter):
     """Sentences to RGBA pictures, pixel by pixel; attention sees the words beside the places (Nichol et al. 2022)."""
 
     card: ClassVar[cards.Card] = cards.GLIDE
@@ -104,42 +100,11 @@ class Glide(LatentPainter):
 
     # --- holes ------------------------------------------------------------------------------------
 
-    def inpainter(self) -> Self:
-        """A copy that is also shown what is known, by inputs that say nothing yet: fine-tune it (sec. 2.5)."""
-        copy, config = deepcopy(self), self.codec.config
-        copy.network = widened(copy.network, config.latent + config.stride**2)
-        return copy
-
-    @torch.no_grad()
-    def inpaint(self, image: Tensor, mask: Tensor, prompts: Sequence[str], *, guidance: Scale = 3.0, **how: Any) -> Tensor:
-        """Pictures (b, 4, size, size) with what is asked for where `mask` (b, 1, size, size) is 1; elsewhere they stay.
-
-        A model that is no inpainter knows of the rest only that it is put back at every step.
-        """
-        z, condition = self.codec.encode(image.to(self.device)), self.condition(prompts)
-        hole = self.places(mask.to(self.device))
-        if self.network.config.given:
-            condition = replace(condition, image=self.around(z, hole))
-        return self.paint(replaced(classifier_free(self.denoiser, guidance), z, hole), condition, **how)
-
-    def shown(self, condition: Condition, z: Tensor, noise: Noise) -> Condition:
-        if not self.network.config.given:
-            return condition
-        return replace(condition, image=self.around(z, self.places(boxes(self.size, noise))))
-
-    def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
-        """An inpainter that is asked for whole pictures is shown one large hole."""
-        asked, n = super().condition(prompts, styles), len(prompts)
-        if not self.network.config.given:
-            return asked
-        hole = self.places(torch.ones(n, 1, self.size, self.size, device=self.device))
-        return replace(asked, image=self.around(torch.zeros_like(hole), hole))
+    @property
+    def marks(self) -> int:
+        return self.codec.config.stride**2
 
     def places(self, mask: Tensor) -> Tensor:
-        """(b, 1, h, w) -> the same for every number of the latents, (b, latent, h', w')."""
+        """(b, 1, h, w) -> the same for every number of the latents, which are pixels, (b, latent, h', w')."""
         config = self.codec.config
         return fold(mask.expand(-1, config.channels, -1, -1), config.stride)
-
-    def around(self, z: Tensor, hole: Tensor) -> Tensor:
-        """What is known, 0 in the hole, and where the hole is."""
-        return torch.cat([z * (1 - hole), hole[:, : self.codec.config.stride**2]], 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from diorama.codecs.conv import ConvCodec
 from diorama.conditions.text import TextTower
 from diorama.guidance.classifier_free import classifier_free
+from diorama.guidance.scale import Scale
 from diorama.networks.unet import UNet, UNetConfig
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.scalings import NetworkDenoiser
@@ -31,7 +32,6 @@ class LatentPainter(System):
     styles: tuple[str, ...] = ()
     size: int = 128  # pixels along a side
 
-    process: ClassVar[Diffusion]
     dropped: ClassVar[dict[str, float]] = {"text+label": 0.1, "label": 0.1}  # nothing asked, and words without a style
 
     def __post_init__(self) -> None:
@@ -46,6 +46,10 @@ class LatentPainter(System):
 
     def levels(self, steps: int) -> Tensor:
         """(steps + 1,) from pure noise to 0."""
+        raise NotImplementedError
+
+    @property
+    def process(self) -> Diffusion:
         raise NotImplementedError
 
     @property
@@ -95,8 +99,12 @@ class LatentPainter(System):
         """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
         condition = self.condition(prompts, styles)
         unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
-        guided = classifier_free(self.denoiser, guidance, unasked)
+        guided = self.guided(guidance, unasked)
         return self.paint(guided, condition, steps=steps, solver=solver, noise=noise, on_step=on_step)
+
+    def guided(self, scale: Scale, negative: Condition | None = None) -> Denoiser:
+        """The clean sample that is expected, pressed towards what is asked."""
+        return classifier_free(self.denoiser, scale, negative)
 
     @torch.no_grad()
     def paint(
@@ -112,10 +120,13 @@ class LatentPainter(System):
     ) -> Tensor:
         """From pure noise, or a start as noisy, to pictures (b, 4, size, size), by the system's own denoiser under any guidance."""
         process = replace(self.process, solver=SOLVERS[solver])
-        if start is None:
-            side = self.size // self.codec.config.stride
-            start = process.prior((self.codec.config.latent, side, side), noise)
+        start = self.start(noise) if start is None else start
         return self.preview(process.sample(denoiser, start, condition, levels=self.levels(steps), noise=noise, on_step=on_step))
+
+    def start(self, noise: Noise) -> Tensor:
+        """Pure noise where the walk begins, one for each seed."""
+        side = self.size // self.codec.config.stride
+        return self.process.prior((self.codec.config.latent, side, side), noise)
 
     def condition(self, prompts: Sequence[str], styles: Sequence[str | None] | None = None) -> Condition:
         names = styles or [None] * len(prompts)

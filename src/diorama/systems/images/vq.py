@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from diorama import cards
@@ -15,7 +16,12 @@ from diorama.codecs.quantise import QuantisedCodec, VectorQuantiser, VectorQuant
 from diorama.systems.base import System, TakePart
 from diorama.types import Batch, Noise
 
-PRESETS = {"mini": (replace(CODECS["f4"], variational=False), VectorQuantiserConfig(codes=256, width=CODECS["f4"].latent))}
+PRESETS = {
+    "mini": (replace(CODECS["f4"], variational=False), VectorQuantiserConfig(codes=256, width=CODECS["f4"].latent)),
+    # the decoder's norms take the latents (Zheng et al. 2022), which Kandinsky 3 paints as they are, before any code is looked up
+    "movq": (CODECS["movq"], VectorQuantiserConfig(codes=1024, width=4, unit=False)),
+    "movq-paper": (CODECS["movq-paper"], VectorQuantiserConfig(codes=16_384, width=4, unit=False, decay=None)),
+}
 
 
 @dataclass(eq=False)
@@ -41,6 +47,17 @@ class VectorQuantised(System):
 
     def look(self, batch: Batch, noise: Noise) -> Tensor:
         return self.detokenise(self.tokenise(batch.image))
+
+    @torch.no_grad()
+    def finish(self, batch: Batch) -> None:
+        """Latents of zero mean and unit variance, and the codes with them: tokens and pictures stay. By direction they are so already."""
+        if self.quantiser.config.unit:
+            return
+        codec, codes = self.codec, self.quantiser.codebook
+        codes.mul_(codec.scale).add_(codec.shift)
+        codec.normalise(batch.image.to(self.device))
+        codec.scale.fill_(codec.scale.square().mean().sqrt())  # one for all: what is nearest stays nearest
+        codes.sub_(codec.shift).div_(codec.scale)
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         image = batch.image.to(self.device)

@@ -74,6 +74,10 @@ class Classifier(System):
         """What the network sees before its last layer: (b, d), differentiable. Distances are taken here."""
         return self.network.features(*self._seen(image)).float()
 
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """What the network sees at every place, one map for each of its blocks: `perceptual` distances are taken here."""
+        return self.network.maps(*self._seen(image))
+
     def log_prob(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
         """log p(label | x; sigma), (b,) in nats, differentiable in x."""
         return -F.cross_entropy(self.logits(x, sigma), label, reduction="none")

@@ -1,0 +1,1 @@
+"""What is added to a trained network, which stays as it is."""

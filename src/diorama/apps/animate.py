@@ -1,0 +1,202 @@
+"""`diorama animate`: a clip from a sentence, or from a picture that is its first frame."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from diorama.apps.flags import flag
+from diorama.apps.output import check_folder, find_model, free, slug, steps_bar, use_all_cores
+from diorama.errors import UserError
+from diorama.files import atomic_file, sha256
+from diorama.models import known_as, weights_hash
+from diorama.recipe import MOTIONS, Recipe, Request, save_animation
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+FILM = ".mp4"
+MOST = 512  # frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe(Recipe):
+    """The recipe of a clip: what a picture's says of each frame, and how it moves."""
+
+    frames: int
+    fps: float
+    pressed: float  # the first frame's guidance
+    first: str = ""  # SHA-256 of the first frame's file, where there was one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Animate:
+    """A clip from a sentence, from a picture that is its first frame, or from both. It carries its recipe."""
+
+    asked: Annotated[tyro.conf.Positional[tuple[str, ...]], flag("[PICTURE] [SENTENCE]")] = ()
+    """A picture to begin with, a sentence, or the one and then the other."""
+    out: Annotated[str | None, flag("FILE", "-o")] = None
+    """.webp, .gif, .png or, where the package av is there, .mp4. Without it: SENTENCE-SEED.webp here."""
+    negative: Annotated[str, flag("TEXT")] = ""
+    """What to keep away from."""
+    seed: Annotated[int | None, flag("INT")] = None
+    """Drawn and printed where not given."""
+    frames: Annotated[int | None, flag("INT")] = None
+    """How many; the model's own number where not given. Beyond that it goes on from the last two it made."""
+    fps: Annotated[float | None, flag("FLOAT")] = None
+    """Frames a second; the model's own where not given."""
+    steps: int = 20
+    """Solver steps."""
+    guidance: float = 4.0
+    """How hard the sentence is pressed; 1 is no guidance."""
+    pressed: float = 1.0
+    """How hard the frames it goes on from are; 1 is no guidance."""
+    style: Annotated[str | None, flag("NAME")] = None
+    """One of the model's styles."""
+    size: Annotated[int | None, flag("INT")] = None
+    """Pixels along a side; what is not the model's own is resampled."""
+    solver: str = "euler"
+    """euler, heun or dpmpp_2m."""
+    system: Annotated[str, flag("NAME|DIR")] = "world-video"
+    """The model, as `diorama train video-ldm` made it."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16."""
+    recipe: Annotated[bool, flag()] = True
+    """Leave the recipe out of the file."""
+
+    def run(self) -> int:
+        photo, sentence = self._asked()
+        request = Request(
+            prompt=sentence,
+            negative=self.negative,
+            seed=secrets.randbelow(2**32) if self.seed is None else self.seed,
+            **{name: getattr(self, name) for name in ("style", "steps", "guidance", "solver", "size")},
+        )
+        words = sentence or (photo.stem if photo else "")
+        path = Path(self.out) if self.out else free(Path(f"{slug(words)}-{request.seed}.webp"))
+        self._check(path)
+        folder, began = find_model(self.system), time.perf_counter()
+        use_all_cores()
+        with steps_bar() as on_step:
+            frames, recipe = self._made(request, photo, folder, on_step)
+        write(frames, path, recipe.fps, {"parameters": recipe.parameters, "diorama": recipe.to_json()} if self.recipe else {})
+        print(f"{path}  seed {request.seed}  {len(frames)} frames  {time.perf_counter() - began:.2f} s", flush=True)
+        return 0
+
+    def _made(self, request: Request, photo: Path | None, folder: Path, on_step: Any) -> tuple[list[Image.Image], ClipRecipe]:
+        """The frames, and what they were made from and with."""
+        import torch
+
+        import diorama
+        from diorama.pictures import to_pil
+        from diorama.pipeline import lanczos, standing, where
+        from diorama.systems.base import load_system
+        from diorama.systems.video.video_ldm import VideoLDM
+        from diorama.types import Noise
+
+        chosen, system = where(self.device, self.dtype), load_system(folder)
+        if not isinstance(system, VideoLDM):
+            raise UserError(f"{self.system} is a saved {system.card.slug}, which makes no clips: give a video-ldm")
+        if request.style is not None and request.style not in system.styles:
+            raise UserError(f"style {request.style!r} is not known: use {', '.join(system.styles) or 'none'}")
+        moves: dict[str, Any] = {"frames": self.frames or system.frames, "pressed": self.pressed}
+        system.to(chosen.device)
+        with torch.inference_mode(), chosen.autocast():
+            clip = system.sample(
+                [request.prompt],
+                [request.style],
+                first=None if photo is None else _first(photo, system.size),
+                negative=[request.negative] if request.negative else None,
+                steps=self.steps,
+                guidance=self.guidance,
+                solver=self.solver,
+                noise=Noise([request.seed], chosen.device),
+                on_step=on_step,
+                **moves,
+            )[0].cpu()
+        if not clip.isfinite().all():
+            raise UserError(f"the clip of seed {request.seed} is not finite: lower the guidance ({self.guidance:g})")
+        recipe = ClipRecipe(
+            **{**asdict(request), "size": request.size or system.size},
+            **standing(chosen, system),
+            **moves,
+            fps=self.fps or system.fps,
+            first="" if photo is None else sha256(photo),
+            model=known_as(folder),
+            weights=weights_hash(folder),
+            chunk=1,
+            row=0,
+            diorama=diorama.__version__,
+        )
+        return to_pil(torch.stack([lanczos(frame, int(recipe.size or 0)) for frame in clip.unbind(1)])), recipe
+
+    def _asked(self) -> tuple[Path | None, str]:
+        """The picture, where the first word names one, and the sentence."""
+        words = list(self.asked)
+        photo = Path(words.pop(0)) if words and words[0].lower().endswith(PICTURES) else None
+        if len(words) > 1 or not self.asked:
+            raise UserError(
+                'say what to animate: a sentence, a picture, or a picture and a sentence, as in photo.png "a red ball"'
+            )
+        if photo is not None and not photo.is_file():
+            raise UserError(f"{photo} does not exist: give a picture to begin with, or a sentence")
+        return photo, words[0] if words else ""
+
+    def _check(self, path: Path) -> None:
+        suffix = path.suffix.lower()
+        if suffix == FILM and not find_spec("av"):
+            raise UserError(f"{path}: .mp4 is written by the package av: pip install diorama[video], or use .webp or .gif")
+        if suffix not in (*MOTIONS, FILM):
+            raise UserError(f"{path} does not end in {', '.join((*MOTIONS, FILM))}: choose one of these")
+        check_folder(path.parent, str(path))
+        if self.frames is not None and not 1 <= self.frames <= MOST:
+            raise UserError(f"frames {self.frames} is not allowed: use 1 to {MOST}")
+        if self.fps is not None and not 1 <= self.fps <= 60:
+            raise UserError(f"fps {self.fps} is not allowed: use 1 to 60")
+
+
+def _first(photo: Path, size: int) -> Tensor:
+    """The picture as the first frame of a clip: (1, 4, 1, size, size) in [-1, 1]."""
+    import torch
+
+    from diorama.data.batches import fit, on_white
+    from diorama.data.pictures import decode
+    from diorama.data.source import Unreadable
+
+    try:
+        pixels = on_white(fit(decode(photo, str(photo)), size))
+    except Unreadable as error:
+        raise UserError(f"{error}: give another picture") from None
+    return torch.from_numpy(pixels).float()[None, :, None] / 127.5 - 1
+
+
+def write(frames: Sequence[Image.Image], path: Path, fps: float, told: dict[str, str]) -> None:
+    """The clip as its suffix says, whole or not at all, with its recipe."""
+    if path.suffix.lower() != FILM:
+        return save_animation(frames, path, fps, told)
+    from fractions import Fraction
+
+    import av
+
+    with atomic_file(path) as temporary, av.open(str(temporary), "w") as film:
+        film.metadata.update({"comment": told["diorama"]} if told else {})
+        stream: Any = film.add_stream("h264", rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height = (side + side % 2 for side in frames[0].size)  # halves of a pixel have no colour
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            film.mux(stream.encode(av.VideoFrame.from_image(frame.resize((stream.width, stream.height)))))
+        film.mux(stream.encode())
+
+
+__all__ = ["Animate", "ClipRecipe", "write"]

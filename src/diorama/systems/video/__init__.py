@@ -1,0 +1,1 @@
+"""Sentences, pictures and frames to clips."""
