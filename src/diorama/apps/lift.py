@@ -137,6 +137,8 @@ class Lift:
             raise UserError(f"holdout {self.holdout} leaves nothing to fit to: use 2 or more, or 0")
         if Path(out).suffix not in kinds:
             raise UserError(f"{out} is no {' or '.join(kinds)}: name one with --out")
+        if self.seed < 0:
+            raise UserError(f"seed {self.seed} is not allowed: use 0 or more")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes {self.minutes} is not allowed: use a number above 0")
         check_folder(Path(out).parent, out)
