@@ -88,6 +88,7 @@ def test_what_is_not_solid_is_not_written(tiny_model, tmp_path, monkeypatch, cap
         (["lift", "a red cube", "--system", "nobody"], "not known"),
         (["lift", ".", "-o", "none/scene.ply"], "does not exist"),
         (["lift", ".", "--minutes", "nan"], "minutes nan is not allowed"),
+        (["lift", " "], "nothing to lift"),
         (["lift", ".", "--seed", "-1"], "seed -1 is not allowed"),
         (["look", "scene.ply", "-o", "none/orbit.png"], "does not exist"),
         (["look", "scene.ply", "--views", "0"], "views 0 is not allowed: use 1 to 1000"),

@@ -60,6 +60,8 @@ class Lift:
     """auto, cpu or cuda, which needs gsplat."""
 
     def run(self) -> int:
+        if not self.what.strip():
+            raise UserError("nothing to lift: give a folder of posed photographs, or a sentence")
         return self._fit() if self._is_path else self._dream()
 
     @property
