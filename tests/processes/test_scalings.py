@@ -4,9 +4,9 @@ import pytest
 import torch
 from gaussian import MEAN, STD, Gaussian, column
 
-from diorama.processes.diffusion import Diffusion
+from diorama.processes.diffusion import Diffusion, as_velocity
 from diorama.processes.levels import LogNormal, OfTable, linear_abar
-from diorama.processes.scalings import EDM, INFINITY, X0, Epsilon, NetworkDenoiser, RectifiedFlow, V
+from diorama.processes.scalings import EDM, INFINITY, X0, CleanFlow, Epsilon, NetworkDenoiser, RectifiedFlow, V
 from diorama.types import Condition, Noise
 
 TABLE = linear_abar()
@@ -35,6 +35,7 @@ def edm_target(x0, noise, sigma):
 
 TARGETS = {
     "flow": (RectifiedFlow(), flow_target),
+    "clean flow": (CleanFlow(), lambda x0, noise, sigma: x0),
     "edm": (EDM(0.5), edm_target),
     "x0": (X0(), lambda x0, noise, sigma: x0),
     "epsilon": (Epsilon(TABLE), lambda x0, noise, sigma: noise),
@@ -125,3 +126,15 @@ def test_levels_may_differ_within_a_sample():
     sigma = torch.tensor([[[0.5, 2.0]]])
     denoiser = NetworkDenoiser(lambda x, c_noise, condition: torch.zeros_like(x), RectifiedFlow())
     assert torch.allclose(denoiser(torch.ones(1, 1, 2), sigma, NOTHING), 1 / (1 + sigma))
+
+
+def test_clean_samples_weighed_as_velocity_lose_what_the_flow_loses():
+    """Where the weight is not capped: t = sigma / (1 + sigma) above 1 / sqrt(10)."""
+    sigma = torch.linspace(0.5, 50.0, 20)
+    x, noise = Noise(range(20)).normal(3), Noise(range(20, 40)).normal(3)
+    noisy = x + sigma[:, None] * noise
+    guess = 0.3 * noisy  # of the clean sample; the velocity that goes with it is (noisy - guess) / sigma
+    velocity = (noisy - guess) / sigma[:, None] - guess
+    wanted = (velocity - (noise - x)).square().sum(1)
+    torch.testing.assert_close(as_velocity(sigma) * (guess - x).square().sum(1), wanted, rtol=1e-4, atol=1e-5)
+    assert as_velocity(torch.tensor([1e-3])).item() == 10.0

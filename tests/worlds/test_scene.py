@@ -113,12 +113,19 @@ def test_held_out_pairs_never_come():
         {"least": 3, "most": 2},
         {"most": 9},
         {"overlap": 2.0},
+        {"turn": 400.0},
         {"shapes": ("star",), "colours": ("red",), "held_out": (("red", "star"),)},
     ],
 )
 def test_impossible_rules_are_told(wrong):
     with pytest.raises(UserError):
         Rules(**wrong)
+
+
+def test_things_stand_upright_or_lean_as_far_as_the_rules_let_them():
+    assert {thing.angle for i in range(20) for thing in scene(5, i, Rules(turn=0.0)).things} == {0.0}
+    leaning = [thing.angle for i in range(20) for thing in scene(5, i, Rules(turn=30.0)).things]
+    assert 20 < max(leaning) < 30
 
 
 def test_impossible_requests_are_told():
