@@ -18,11 +18,13 @@ from torch import Tensor
 from diorama.conditions.clicks import somewhere
 from diorama.critics.statistics import mean
 from diorama.data.batches import on_white
+from diorama.foundations.measures import overlap
+from diorama.foundations.registry import find
 from diorama.models import locate
 from diorama.pictures import sheet, to_pil
 from diorama.systems.understanding.everything import pointed
 from diorama.systems.understanding.sam import Sam
-from diorama.types import Batch, Noise
+from diorama.types import Noise, Score
 from diorama.worlds.parts import Masked
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import ENDLESS, World
@@ -36,7 +38,9 @@ SMALLEST = 20  # pixels of an instance that is asked for
 
 def draw(n: int = 4, size: int = 96) -> None:
     """Pictures of the world with a click, and beside each the things that it may mean."""
-    batch, truths = masked(World(4, ENDLESS, size, RULES), 80)
+    batch = Masked(World(4, ENDLESS, size, RULES)).batch(0, 80)
+    assert batch.masks is not None
+    truths = batch.masks >= 0.5
     clicks = somewhere(truths.sum(1) == 3, Noise(range(len(batch))).uniform())
     rows: list[Image.Image] = []
     for image, truth, click in zip(batch.image, truths, clicks, strict=True):
@@ -54,18 +58,12 @@ def draw(n: int = 4, size: int = 96) -> None:
 def measure(model: str, folder: str = "") -> None:
     """Every thing is asked for by a click in its middle and by its box."""
     sam = Sam.from_pretrained(locate(model))
-    batch, truths = masked(World(77, ENDLESS, sam.size), 128)
-    wholes = truths.chunk(3, dim=1)[0]
-    say("the world", [pointed(sam, image, masks[large(masks)]) for image, masks in zip(batch.image, wholes, strict=True)])
+    for way, score in overlap(find("world-sam"), sam).items():
+        say("the world", way, score)
     if folder:
-        say(Path(folder).name, [pointed(sam, *pair) for pair in labelled(Path(folder))])
-
-
-def masked(world: World, n: int) -> tuple[Batch, Tensor]:
-    """The first n pictures of the world, and which pixels each of their masks has."""
-    batch = Masked(world).batch(0, n)
-    assert batch.masks is not None
-    return batch, batch.masks >= 0.5
+        found = torch.cat([pointed(sam, *pair) for pair in labelled(Path(folder))])
+        for way, values in zip(WAYS, found.T, strict=True):
+            say(Path(folder).name, way, mean(values, "IoU", True))
 
 
 def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:
@@ -87,11 +85,8 @@ def large(masks: Tensor) -> Tensor:
     return masks.flatten(1).sum(1) >= SMALLEST
 
 
-def say(name: str, found: list[Tensor]) -> None:
-    values = torch.cat(found)
-    for way, column in zip(WAYS, values.T, strict=True):
-        score = mean(column, "IoU", True)
-        print(f"{name:12} {way:26} {score.value:.3f} ± {score.stderr:.3f}  n = {score.n}")
+def say(name: str, way: str, score: Score) -> None:
+    print(f"{name:12} {way:30} {score.value:.3f} ± {score.stderr:.3f}  n = {score.n}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 from diorama.adapters.temporal import apart
 from diorama.files import atomic_file
 from diorama.foundations.registry import find
-from diorama.foundations.world import clips_of
+from diorama.foundations.world import world_of
 from diorama.pictures import sheet, to_pil
 from diorama.systems.base import load_system
 from diorama.systems.video.video_ldm import VideoLDM
@@ -29,7 +29,7 @@ CLIPS, SEED, SIDE = 2, 77, 64
 def main(folder: str) -> None:
     model = load_system(folder)
     assert isinstance(model, VideoLDM), "give a model that `diorama train video-ldm` made"
-    real, still = clips_of(find("world-video"), SEED).batch(0, CLIPS), VideoLDM.on(model.painter)
+    real, still = world_of(find("world-video"), SEED).batch(0, CLIPS), VideoLDM.on(model.painter)
     made = [system.eval().sample(real.text, noise=Noise(range(CLIPS))) for system in (model, still)]
     rows = torch.stack([real.image, *made], 1).flatten(0, 1)  # (clips * 3, 4, t, h, w)
     frames = [frame.resize((SIDE, SIDE), Image.Resampling.NEAREST) for frame in to_pil(apart(rows))]

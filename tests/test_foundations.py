@@ -13,7 +13,7 @@ from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
 from diorama.foundations.registry import HELD_OUT
-from diorama.foundations.world import clips_of, views_of, world_of
+from diorama.foundations.world import data_of, world_of
 from diorama.models import locate
 from diorama.training.plan import Plan
 from diorama.worlds.scene import Rules
@@ -45,7 +45,7 @@ def quick(monkeypatch):
 def test_every_model_has_a_system_a_preset_and_a_world(what):
     card = cards.find(what.system)
     card.check_preset(what.preset)
-    batch = (clips_of if what.moving else views_of if what.around else world_of)(what, 5).batch(0, 2)
+    batch = world_of(what, 5).batch(0, 2)
     frames = [what.rules["frames"]] if what.moving else []
     assert batch.image.shape == (2, 4, *frames, what.size, what.size)
     if what.base:
@@ -57,7 +57,7 @@ def test_nobody_is_shown_what_is_held_out():
     held = {unseen(Rules(**({} if what.moving else what.rules)), HELD_OUT) for what in FOUNDATIONS.values()}
     assert all(pairs == tuple(pair for pair in max(held, key=len) if pair in pairs) for pairs in held)  # the same for all
     for what in FOUNDATIONS.values():
-        source = make.data_of(what).open(what.plan.seed)
+        source = data_of(what).open(what.plan.seed)
         scenes = [source.clip(i).shots[0].scene if what.moving else source.scene(i) for i in range(200)]
         things = [thing for made in scenes for thing in made.named]
         assert not {(t.colour, t.shape) for t in things} & set().union(*held)

@@ -13,28 +13,15 @@ import diorama
 from diorama import pipeline
 from diorama.errors import UserError
 from diorama.models import INDEX, weights_hash
-from diorama.networks.unet import UNet, UNetConfig
+from diorama.networks.unet import UNet
 from diorama.recipe import Recipe, read_recipe
 from diorama.systems.images.upsampler import Upsampler
-
-CONFIG = UNetConfig(
-    channels=4,
-    given=4,
-    augmented=True,
-    patch=2,
-    widths=(16,),
-    depth=1,
-    attention=(False,),
-    bottom=False,
-    embedding=16,
-    levels=100.0,
-)
 
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped")
-    Upsampler(tiny.randomised(UNet(CONFIG)), 32).save_pretrained(folder / "larger")
+    Upsampler(tiny.randomised(UNet(tiny.ENLARGING)), 32).save_pretrained(folder / "larger")
     return folder
 
 

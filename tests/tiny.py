@@ -15,6 +15,18 @@ from diorama.types import Batch, Noise
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "white": (255, 255, 255)}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "round", "square", "thing", *COLOURS]
 STYLES = ("flat", "solid")
+ENLARGING = UNetConfig(
+    channels=4,
+    given=4,
+    augmented=True,
+    patch=2,
+    widths=(16,),
+    depth=1,
+    attention=(False,),
+    bottom=False,
+    embedding=16,
+    levels=100.0,
+)
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -84,7 +84,7 @@ class Data:
 class Worlds:
     """The miniature world to train on: every picture new. `rules` are the fields of `worlds.scene.Rules`."""
 
-    size: int = 64
+    size: int = 64  # pixels along a side
     rules: Mapping[str, Any] = field(default_factory=dict)
     label: str = "style"  # what its labels are: style, shape, colour or kind
     form: str | None = None  # of its captions
@@ -94,63 +94,43 @@ class Worlds:
     cache: ClassVar[bool] = False  # no picture comes twice
 
     def open(self, seed: int) -> Source:
-        rules = Rules(**self.rules)
-        return self.world(seed, replace(rules, held_out=(*rules.held_out, *unseen(rules, self.hold_out))))
+        return self.world(seed, self.hold_out)
 
     def split(self, source: Source, seed: int) -> tuple[Source, Source]:
         """The world without what is held out, and another one with all there is."""
         return source, self.world(mix(seed, 1))
 
-    def world(self, seed: int, rules: Rules | None = None) -> World:
-        return World(seed, ENDLESS, self.size, rules or Rules(**self.rules), self.form, self.label)
+    def world(self, seed: int, hold_out: float = 0.0) -> Source:
+        return World(seed, ENDLESS, self.size, _without(Rules(**self.rules), hold_out), self.form, self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clips:
+class Clips(Worlds):
     """The miniature world in motion: every clip new. `rules` are the fields of `worlds.clips.ClipRules`."""
 
     size: int = 32
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    label: str = "motion"  # what its labels are: camera, law or motion
-    form: str | None = None  # of its captions
-    hold_out: float = 0.0
+    label: str = "motion"  # camera, law or motion
 
     name: ClassVar[str] = "clips"
-    cache: ClassVar[bool] = False
 
-    def open(self, seed: int) -> Source:
+    def world(self, seed: int, hold_out: float = 0.0) -> Source:
         rules = ClipRules(**self.rules)
-        held = (*rules.world.held_out, *unseen(rules.world, self.hold_out))
-        return self.world(seed, replace(rules, world=replace(rules.world, held_out=held)))
-
-    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
-        return source, self.world(mix(seed, 1), ClipRules(**self.rules))
-
-    def world(self, seed: int, rules: ClipRules) -> Source:
+        rules = replace(rules, world=_without(rules.world, hold_out))
         clips = ClipWorld(seed, ENDLESS, self.size, rules, self.form, self.label)
         return cast(Source, clips)  # in all but that its items are no pictures, which only `Batches` would read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Views:
-    """Single solids of the miniature world, seen from anywhere. `rules` are the fields of `worlds.scene.Rules`."""
+class Views(Worlds):
+    """Single solids of the miniature world, seen from anywhere, under captions that say from where."""
 
     size: int = 32
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    hold_out: float = 0.0  # share of (colour, shape) pairs never trained on
 
     name: ClassVar[str] = "views"
-    cache: ClassVar[bool] = False
 
-    def open(self, seed: int) -> Source:
-        rules = Rules(**self.rules)
-        return self.world(seed, replace(rules, held_out=(*rules.held_out, *unseen(rules, self.hold_out))))
-
-    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
-        return source, self.world(mix(seed, 1), Rules(**self.rules))
-
-    def world(self, seed: int, rules: Rules) -> Source:
-        return cast(Source, ViewWorld(seed, ENDLESS, self.size, rules))  # read by number, as clips are
+    def world(self, seed: int, hold_out: float = 0.0) -> Source:
+        views = ViewWorld(seed, ENDLESS, self.size, _without(Rules(**self.rules), hold_out))
+        return cast(Source, views)  # read by number, as clips are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +155,11 @@ class Films:
         return _every(source, 20)
 
 
+def _without(rules: Rules, share: float) -> Rules:
+    """The rules but for a share of their (colour, shape) pairs."""
+    return replace(rules, held_out=(*rules.held_out, *unseen(rules, share)))
+
+
 def _every(source: Source, n: int) -> tuple[Source, Source]:
     """All but every n-th item, at most 64 of them, and those. A set too small to spare any is its own test."""
     held = list(range(0, len(source), n))[:64] if len(source) >= 2 * n else []
@@ -182,8 +167,7 @@ def _every(source: Source, n: int) -> tuple[Source, Source]:
     return Subset(source, kept), Subset(source, held or kept[:64])
 
 
-MADE = (World, ClipWorld, ViewWorld)  # as it is needed, without an end
-Anything = Data | Worlds | Clips | Views | Films
+Anything = Data | Worlds | Films
 
 
 def train(
@@ -213,7 +197,8 @@ def train(
     with main_first(plan) as main:  # the others find the cache it made
         say = say if main else lambda line: None
         found = data.open(plan.seed)
-        for line in found.lines() if isinstance(found, MADE) else describe(found).lines():
+        about = cast(World, found) if isinstance(data, Worlds) else describe(found)
+        for line in about.lines():
             say(line)
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
@@ -222,7 +207,7 @@ def train(
         _make(out)  # not before all that may refuse
         for folder in (out, out / "samples", out / "checkpoints") if main else ():
             tidy(folder)
-        holds = {} if isinstance(found, MADE) else {"number of pictures": len(found)}
+        holds = {} if isinstance(data, Worlds) else {"number of pictures": len(found)}
         run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
         _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
         if _finished(out, plan.steps):
@@ -277,8 +262,9 @@ def _batches(
 def _reader(
     source: Source, data: Anything, batch: int, seed: int, threads: int = 0, masks: bool = False
 ) -> Batches | WorldBatches:
-    if isinstance(source, MADE):
-        return WorldBatches(Masked(source) if masks and isinstance(source, World) else source, batch)
+    if isinstance(data, Worlds):
+        world = cast(World, source)
+        return WorldBatches(Masked(world) if masks else world, batch)
     if isinstance(data, Films):
         return ClipBatches(source, data.size, batch, seed, frames=data.frames, threads=threads)
     return Batches(source, data.size, batch, seed, threads=threads)

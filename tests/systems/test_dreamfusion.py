@@ -8,6 +8,7 @@ import torch
 
 from diorama.codecs.patches import PatchCodec, PatchCodecConfig
 from diorama.errors import UserError
+from diorama.guidance.classifier_free import classifier_free
 from diorama.guidance.distill import denoising
 from diorama.scenes.cameras import orbit
 from diorama.scenes.fields import VoxelConfig, VoxelField
@@ -33,7 +34,6 @@ class Painter:
         self.codec = PatchCodec(PatchCodecConfig())
         picture = torch.tensor([*colour, 1.0])[:, None, None].expand(1, 4, SIZE, SIZE)
         self.picture = self.codec.encode(picture)
-        self.denoiser = self
         self.sentences, self.asked = [], []
 
     def requires_grad_(self, on):
@@ -48,6 +48,9 @@ class Painter:
     def condition(self, prompts):
         self.sentences = list(prompts)
         return Condition(label=torch.arange(len(prompts)))
+
+    def guided(self, scale):
+        return classifier_free(self, scale)
 
     def __call__(self, x, sigma, condition):
         self.asked += condition.label.tolist()

@@ -5,25 +5,12 @@ import torch
 from diorama.codecs.conv import ConvCodec
 from diorama.errors import UserError
 from diorama.networks.layers import halved
-from diorama.networks.unet import UNet, UNetConfig
+from diorama.networks.unet import UNet
 from diorama.processes.cascade import resized
 from diorama.systems.images.upsampler import PRESETS, Upsampler
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, mix
-
-CONFIG = UNetConfig(
-    channels=4,
-    given=4,
-    augmented=True,
-    patch=2,
-    widths=(16,),
-    depth=1,
-    attention=(False,),
-    bottom=False,
-    embedding=16,
-    levels=100.0,
-)
 
 
 def stripes(n=8, side=32):
@@ -33,7 +20,7 @@ def stripes(n=8, side=32):
     return row.expand(n, 4, side, side).contiguous()
 
 
-def system(config=CONFIG):
+def system(config=tiny.ENLARGING):
     torch.manual_seed(0)
     return Upsampler(UNet(config), 32).eval()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,9 @@ import tyro
 
 from diorama.apps.flags import flag
 from diorama.apps.generate import read_prompts
-from diorama.apps.output import check_new, find_model, free, steps_bar, use_all_cores
-from diorama.apps.personalize import check_learning
+from diorama.apps.learning import check, load_painter, planned
+from diorama.apps.output import check_new, find_model, free, steps_bar
 from diorama.apps.train import progress, say
-from diorama.errors import UserError
 from diorama.files import user_cache
 from diorama.models import ADAPTER
 from diorama.recipe import Request
@@ -52,28 +51,19 @@ class Distill:
     """auto, float32 or bfloat16."""
 
     def run(self) -> int:
-        least = {"into": (self.into, 1), "paths": (self.paths, 1), "steps": (self.steps, 1), "seed": (self.seed, 0)}
-        check_learning(self.rank, self.lr, least)
+        check(self, {"into": (self.into, 1), "paths": (self.paths, 1)})
         rows = read_prompts(self.prompts)
         find_model(self.system)
         out = free(Path("fast")) if self.out is None else Path(self.out)
         check_new(out, ADAPTER)  # before minutes of work
         from diorama.data.encoded import fingerprint  # torch, from here on
-        from diorama.pipeline import load
         from diorama.systems.images.few_step import PLAN, FewStep
-        from diorama.systems.images.latent import LatentPainter
 
-        use_all_cores()
-        model = load(self.system, self.device, self.dtype)
-        if not isinstance(model.system, LatentPainter):
-            raise UserError(
-                f"{model.system.card.slug} cannot be distilled yet: use a model that paints in latents, such as default"
-            )
+        model, painter = load_painter(self, "distilled")
         asked = [model.resolve(Request(prompt=row["prompt"], style=row.get("style"))) for row in rows]
-        plan = replace(PLAN, seed=self.seed, device=self.device, dtype=self.dtype)
-        plan = replace(plan, steps=self.steps or plan.steps, lr=self.lr or plan.lr)
+        plan = planned(PLAN, self)
         work = user_cache("distill") / fingerprint(model.weights, asked, self.paths, self.into, self.rank, plan)
-        system = FewStep(model.system, self.into, self.rank)
+        system = FewStep(painter, self.into, self.rank)
         with steps_bar("painting") as on_walk, progress(plan) as on_step:
             sentences = [(request.prompt, request.style) for request in asked]
             system.learn(sentences, plan, self.paths, work, on_walk=on_walk, on_step=on_step, **model.defaults)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import check_new, find_model, free, slug, steps_bar, use_all_cores
+from diorama.apps.learning import check, load_painter, planned
+from diorama.apps.output import check_new, find_model, free, slug, steps_bar
 from diorama.apps.train import progress, say
-from diorama.errors import UserError
 from diorama.models import ADAPTER, INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WIDEST = 256  # rank of an adapter: beyond, it is wider than the layers it stands beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +51,18 @@ class Personalize:
     """auto, float32 or bfloat16."""
 
     def run(self) -> int:
-        check_learning(self.rank, self.lr, {"prior": (self.prior, 0), "seed": (self.seed, 0), "steps": (self.steps, 1)})
+        check(self, {"prior": (self.prior, 0)})
         find_model(self.system)
         out = free(Path(slug(self.words))) if self.out is None else Path(self.out)
         check_new(out, INDEX if self.full else ADAPTER)  # before minutes of work
-        from diorama.pipeline import load  # torch, from here on
-        from diorama.systems.images.dreambooth import PLANS, DreamBooth, Words
-        from diorama.systems.images.latent import LatentPainter
+        from diorama.systems.images.dreambooth import PLANS, DreamBooth, Words  # torch, from here on
 
-        use_all_cores()
-        words, model = Words.of(self.words), load(self.system, self.device, self.dtype)
-        if not isinstance(model.system, LatentPainter):
-            raise UserError(
-                f"{model.system.card.slug} cannot be personalised yet: use a model that paints in latents, such as default"
-            )
+        words, (model, painter) = Words.of(self.words), load_painter(self, "personalised")
         image = _read(Path(self.pictures), model.size)
         if self.full:
-            model.system.check_apart(out)
-        plan = replace(PLANS["full" if self.full else "lora"], seed=self.seed, device=self.device, dtype=self.dtype)
-        plan = replace(plan, steps=self.steps or plan.steps, lr=self.lr or plan.lr)
-        system = DreamBooth(model.system, words, 0 if self.full else self.rank)
+            painter.check_apart(out)
+        plan = planned(PLANS["full" if self.full else "lora"], self)
+        system = DreamBooth(painter, words, 0 if self.full else self.rank)
         with steps_bar("painting the class") as on_paint, progress(plan) as on_step:
             system.learn(image, plan, self.prior, on_paint=on_paint, on_step=on_step, **model.defaults)
         if self.full:
@@ -83,17 +72,6 @@ class Personalize:
         say(f'now: diorama generate "{words.subject} on a green ground" --{"system" if self.full else "adapter"} {out}')
         print(out)
         return 0
-
-
-def check_learning(rank: int, lr: float | None, least: Mapping[str, tuple[int | None, int]]) -> None:
-    """Raises UserError where an adapter cannot be learned so; `least` has other numbers, None where not given, and their bounds."""
-    for name, (value, bound) in {"rank": (rank, 1), **least}.items():
-        if value is not None and value < bound:
-            raise UserError(f"{name} {value} is not allowed: use {bound} or more")
-    if rank > WIDEST:
-        raise UserError(f"rank {rank} is not allowed: use 1 to {WIDEST}, usually 4 to 64")
-    if lr is not None and not 0 < lr < float("inf"):
-        raise UserError(f"lr {lr} is not allowed: use a number above 0, such as 1e-3")
 
 
 def _read(folder: Path, size: int) -> Tensor:

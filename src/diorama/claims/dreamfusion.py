@@ -21,8 +21,8 @@ from diorama.critics.around import arcs, consistency
 from diorama.data.augment import augment
 from diorama.data.source import Source
 from diorama.errors import UserError
-from diorama.foundations.make import data_of
 from diorama.foundations.registry import find
+from diorama.foundations.world import data_of
 from diorama.guidance.distill import denoising
 from diorama.scenes.cameras import orbit
 from diorama.systems.images.flow import Flow

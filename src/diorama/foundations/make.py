@@ -9,11 +9,12 @@ from typing import cast
 
 from diorama.foundations.measures import measure
 from diorama.foundations.registry import HELD_OUT, Foundation, find, folder_of
+from diorama.foundations.world import data_of
 from diorama.models import made
 from diorama.networks.precision import processor_kind
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
-from diorama.train import Clips, Views, Worlds, minutes, train
+from diorama.train import minutes, train
 from diorama.types import OnStep, Score, ignore
 
 
@@ -46,13 +47,6 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     system.save_pretrained(out, storage=cast(Storage, what.storage), **about, measured=numbers)
     (out / "README.md").write_text(card(what, scores, minutes(run / "log.jsonl", what.plan.batch)), encoding="utf-8")
     return out
-
-
-def data_of(what: Foundation) -> Worlds | Clips | Views:
-    if what.around:
-        return Views(size=what.size, rules=what.rules, hold_out=HELD_OUT)
-    kind = Clips if what.moving else Worlds
-    return kind(size=what.size, rules=what.rules, label=what.label, form=what.form, hold_out=HELD_OUT)
 
 
 def card(what: Foundation, scores: Mapping[str, Score], spent: float) -> str:

@@ -14,7 +14,7 @@ from diorama.critics.motion import persistence, steps
 from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.registry import HELD_OUT, Foundation
-from diorama.foundations.world import clips_of, world_of
+from diorama.foundations.world import world_of
 from diorama.systems.base import System
 from diorama.systems.images.autoencoder import Autoencoder
 from diorama.systems.images.flow import Flow
@@ -104,7 +104,7 @@ def zero_shot(what: Foundation, system: System) -> Scores:
 
 def classes(what: Foundation, system: System) -> Scores:
     assert isinstance(system, Classifier)
-    world = clips_of(what, SEED) if what.moving else world_of(what, SEED)
+    world = world_of(what, SEED)
     truth = torch.cat([_labels(world, first) for first in range(0, N, CHUNK)])
     return {f"label right, of {len(system.labels)}": accuracy(_over(world, system.label_of), truth)}
 
@@ -222,7 +222,7 @@ def overlap(what: Foundation, system: System) -> Scores:
 def motion(what: Foundation, system: System) -> Scores:
     """Whether what the first frame shows stays, and how far it goes, beside real clips."""
     assert isinstance(system, VideoLDM)
-    real = clips_of(what, SEED).batch(0, CLIPS)
+    real = world_of(what, SEED).batch(0, CLIPS)
     made = torch.cat(list(_sampled(real.text, lambda some, noise: system.sample(some, noise=noise))))
     scores: Scores = {}
     for name, clips in (("painted", made), ("real", real.image)):

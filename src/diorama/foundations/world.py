@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from diorama.foundations.registry import Foundation
-from diorama.worlds.clip_source import ClipWorld
-from diorama.worlds.clips import ClipRules
-from diorama.worlds.scene import Rules
-from diorama.worlds.source import ENDLESS, World
-from diorama.worlds.view_source import ViewWorld
+from diorama.foundations.registry import HELD_OUT, Foundation
+from diorama.train import Clips, Views, Worlds
+from diorama.worlds.source import World
 
 
-def clips_of(what: Foundation, seed: int) -> ClipWorld:
-    """The same of a model that knows clips."""
-    return ClipWorld(seed, ENDLESS, what.size, ClipRules(**what.rules), what.form, what.label)
-
-
-def views_of(what: Foundation, seed: int) -> ViewWorld:
-    """The same of a model that knows single solids from all sides."""
-    return ViewWorld(seed, ENDLESS, what.size, Rules(**what.rules))
+def data_of(what: Foundation, **rules: Any) -> Worlds:
+    """What the model is trained on, under its rules and others."""
+    kind = Clips if what.moving else Views if what.around else Worlds
+    return kind(size=what.size, rules={**what.rules, **rules}, label=what.label, form=what.form, hold_out=HELD_OUT)
 
 
 def world_of(what: Foundation, seed: int, **rules: Any) -> World:
-    """The endless world of this seed as the model knows it: its size, captions and labels; nothing held out but by `rules`."""
-    return World(seed, ENDLESS, what.size, Rules(**{**what.rules, **rules}), what.form, what.label)
+    """The endless world of this seed as the model knows it: its size, captions and labels; nothing held out but by `rules`.
+
+    Of clips or views of solids where the model knows those; they are read by number as well.
+    """
+    return cast(World, data_of(what, **rules).world(seed))

@@ -15,7 +15,6 @@ from torch import Tensor
 from diorama import cards
 from diorama.data.encoded import fingerprint
 from diorama.data.order import index_at
-from diorama.guidance.classifier_free import classifier_free
 from diorama.networks import lora
 from diorama.networks.precision import ground
 from diorama.processes.paths import follow, places, walk
@@ -93,7 +92,7 @@ class FewStep(System):
         levels, stands = next((many, at) for n in range(steps, 1001) if (at := places(many := painter.levels(n), few)))
         condition = painter.condition(*zip(*asked, strict=True))
         assert condition.text is not None
-        guided = classifier_free(painter.denoiser, guidance)
+        guided = painter.guided(guidance)
         path = walk(SOLVERS[solver], guided, painter.start(noise), condition, levels, noise)[:, stands]
         label = torch.full((len(path),), NO_LABEL) if condition.label is None else condition.label
         rows = {"path": path, "label": label, **condition.text._asdict()}

@@ -97,10 +97,16 @@ class LatentPainter(System):
         on_step: OnStep = ignore,
     ) -> Tensor:
         """(b, 4, size, size) in [-1, 1], one per prompt: on white in channels 0-2, alpha in 3. `noise` has a seed for each."""
-        condition = self.condition(prompts, styles)
-        unasked = None if negative is None else self.condition(negative)  # without the style, as where nothing is asked
-        guided = self.guided(guidance, unasked)
-        return self.paint(guided, condition, steps=steps, solver=solver, noise=noise, on_step=on_step)
+        guided = self.guided(guidance, None if negative is None else self.unasked(negative))
+        return self.paint(guided, self.asked(prompts, styles, noise), steps=steps, solver=solver, noise=noise, on_step=on_step)
+
+    def asked(self, prompts: Sequence[str], styles: Sequence[str | None] | None, noise: Noise) -> Condition:
+        """What the network is shown of what is asked for."""
+        return self.condition(prompts, styles)
+
+    def unasked(self, prompts: Sequence[str]) -> Condition:
+        """The same of what is to be avoided: without a style, as where nothing is asked."""
+        return self.condition(prompts)
 
     def guided(self, scale: Scale, negative: Condition | None = None) -> Denoiser:
         """The clean sample that is expected, pressed towards what is asked."""

@@ -26,7 +26,7 @@ from diorama.processes.solvers import invert
 from diorama.systems.base import TakePart
 from diorama.systems.images.glide import Glide
 from diorama.training.loop import Phase
-from diorama.types import Batch, Condition, Noise, OnStep, TextEmbedding, ignore
+from diorama.types import Batch, Condition, Noise, TextEmbedding
 
 PRIORS = {
     "nano": PriorConfig(width=96, depth=3),
@@ -133,28 +133,16 @@ class Unclip(Glide):
 
     # --- pictures ---------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prompts: Sequence[str],
-        styles: Sequence[str | None] | None = None,
-        *,
-        negative: Sequence[str] | None = None,
-        steps: int = 20,
-        guidance: float | Tensor = 4.0,
-        solver: str = "euler",
-        noise: Noise,
-        on_step: OnStep = ignore,
-    ) -> Tensor:
-        z = self.imagine(prompts, noise=noise)
-        unasked = None if negative is None else self.saying(torch.zeros_like(z), negative)
-        guided = classifier_free(self.denoiser, guidance, unasked)
-        return self.paint(guided, self.saying(z, prompts), steps=steps, solver=solver, noise=noise, on_step=on_step)
+    def asked(self, prompts: Sequence[str], styles: Sequence[str | None] | None, noise: Noise) -> Condition:
+        return self.saying(self.imagine(prompts, noise=noise), prompts)
+
+    def unasked(self, prompts: Sequence[str]) -> Condition:
+        return self.saying(torch.zeros(len(prompts), self.prior.config.channels, device=self.device), prompts)
 
     @torch.no_grad()
     def decode(self, z: Tensor, prompts: Sequence[str] | None = None, *, guidance: float | Tensor = 4.0, **how: Any) -> Tensor:
         """Pictures that say z (b, d), with or without words; `how` is `paint`'s, with a `start` what z leaves open is kept too."""
-        return self.paint(classifier_free(self.denoiser, guidance), self.saying(z, prompts), **how)
+        return self.paint(self.guided(guidance), self.saying(z, prompts), **how)
 
     def saying(self, z: Tensor, prompts: Sequence[str] | None = None) -> Condition:
         condition = self.condition([""] * len(z) if prompts is None else prompts)

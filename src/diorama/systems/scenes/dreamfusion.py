@@ -16,7 +16,6 @@ from torch import Tensor
 
 from diorama import cards
 from diorama.cards import Card
-from diorama.guidance.classifier_free import classifier_free
 from diorama.guidance.distill import distill
 from diorama.networks.precision import ground
 from diorama.scenes.cameras import all_around, around, orbit, view_words
@@ -153,7 +152,7 @@ class DreamFusion(System):
         """(b,): how far pictures (b, 3, size, size) in [-1, 1], seen from there, are from what the painter is asked for."""
         how, painter = self.how, self.known.painter
         x = painter.codec.encode(torch.cat([picture, torch.ones_like(picture[:, :1])], 1))
-        denoiser = classifier_free(painter.denoiser, how.guidance)
+        denoiser = painter.guided(how.guidance)
         return how.pull(denoiser, x, self.known.rows(azimuth, elevation, how.views).to(x.device), self.levels(noise), noise)
 
     @property
