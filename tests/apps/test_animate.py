@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 
 from diorama.adapters.temporal import Temporal
-from diorama.apps import animate
+from diorama.apps import films
 from diorama.apps.animate import ClipRecipe
 from diorama.apps.cli import main
 from diorama.data.clips import frames_of
@@ -123,7 +123,7 @@ def test_mistakes_are_told_in_one_line(model, words, line, capsys):
 
 
 def test_a_film_needs_a_package(model, monkeypatch, capsys):
-    monkeypatch.setattr(animate, "find_spec", lambda name: None)
+    monkeypatch.setattr(films, "find_spec", lambda name: None)
     assert run(model, "a", "-o", "clip.mp4") == 2
     assert (
         "clip.mp4: .mp4 is written by the package av: pip install diorama[video], or use .webp or .gif" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from diorama.apps.cli import main
+from diorama.apps.lift import write_orbit
 from diorama.pictures import to_pil
 from diorama.scenes.cameras import orbit, transforms
 from diorama.scenes.fields import VoxelConfig, VoxelField
@@ -81,9 +82,9 @@ def test_what_is_not_solid_is_not_written(tiny_model, tmp_path, monkeypatch, cap
         (["lift", "nowhere"], "nowhere from where"),
         (["lift", ".", "--holdout", "1"], "leaves nothing"),
         (["lift", ".", "-o", "scene.obj"], "no .ply"),
-        (["look", "scene.ply", "-o", "orbit.mp4"], ".webp, .gif, .png"),
+        (["look", "scene.ply", "-o", "orbit.avi"], ".webp, .gif, .png, .mp4"),
         (["lift", "a red cube", "-o", "cube.obj"], "no .ply or .glb"),
-        (["lift", "a red cube", "--orbit", "cube.mp4"], ".webp, .gif, .png"),
+        (["lift", "a red cube", "--orbit", "cube.txt"], ".webp, .gif, .png, .mp4"),
         (["lift", "a red cube", "--steps", "0"], "--steps 1 or more"),
         (["lift", "a red cube", "--system", "nobody"], "not known"),
         (["lift", ".", "-o", "none/scene.ply"], "does not exist"),
@@ -102,3 +103,11 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+def test_an_orbit_can_be_a_film(tmp_path):
+    av = pytest.importorskip("av")
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
+    write_orbit(tmp_path / "orbit.mp4", frames)
+    with av.open(str(tmp_path / "orbit.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == len(frames)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from diorama.apps.films import check_film, write_film
 from diorama.apps.flags import flag
-from diorama.apps.output import check_folder, find_model, free, slug, steps_bar, use_all_cores
+from diorama.apps.output import find_model, free, slug, steps_bar, use_all_cores
 from diorama.errors import UserError
-from diorama.files import atomic_file, sha256
+from diorama.files import sha256
 from diorama.models import known_as, weights_hash
-from diorama.recipe import MOTIONS, Recipe, Request, save_animation
+from diorama.recipe import Recipe, Request
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-FILM = ".mp4"
 MOST = 512  # frames
 
 
@@ -90,7 +88,9 @@ class Animate:
         use_all_cores()
         with steps_bar() as on_step:
             frames, recipe = self._made(request, photo, folder, on_step)
-        write(frames, path, recipe.fps, {"parameters": recipe.parameters, "diorama": recipe.to_json()} if self.recipe else {})
+        write_film(
+            frames, path, recipe.fps, {"parameters": recipe.parameters, "diorama": recipe.to_json()} if self.recipe else {}
+        )
         print(f"{path}  seed {request.seed}  {len(frames)} frames  {time.perf_counter() - began:.2f} s", flush=True)
         return 0
 
@@ -154,12 +154,7 @@ class Animate:
         return photo, words[0] if words else ""
 
     def _check(self, path: Path) -> None:
-        suffix = path.suffix.lower()
-        if suffix == FILM and not find_spec("av"):
-            raise UserError(f"{path}: .mp4 is written by the package av: pip install diorama[video], or use .webp or .gif")
-        if suffix not in (*MOTIONS, FILM):
-            raise UserError(f"{path} does not end in {', '.join((*MOTIONS, FILM))}: choose one of these")
-        check_folder(path.parent, str(path))
+        check_film(path)
         if self.frames is not None and not 1 <= self.frames <= MOST:
             raise UserError(f"frames {self.frames} is not allowed: use 1 to {MOST}")
         if self.fps is not None and not 1 <= self.fps <= 60:
@@ -179,24 +174,3 @@ def _first(photo: Path, size: int) -> Tensor:
     except Unreadable as error:
         raise UserError(f"{error}: give another picture") from None
     return torch.from_numpy(pixels).float()[None, :, None] / 127.5 - 1
-
-
-def write(frames: Sequence[Image.Image], path: Path, fps: float, told: dict[str, str]) -> None:
-    """The clip as its suffix says, whole or not at all, with its recipe."""
-    if path.suffix.lower() != FILM:
-        return save_animation(frames, path, fps, told)
-    from fractions import Fraction
-
-    import av
-
-    with atomic_file(path) as temporary, av.open(str(temporary), "w") as film:
-        film.metadata.update({"comment": told["diorama"]} if told else {})
-        stream: Any = film.add_stream("h264", rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height = (side + side % 2 for side in frames[0].size)  # halves of a pixel have no colour
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_image(frame.resize((stream.width, stream.height)))))
-        film.mux(stream.encode())
-
-
-__all__ = ["Animate", "ClipRecipe", "write"]

@@ -83,15 +83,14 @@ def _card_and_folder(name: str) -> tuple[Card, list[Path]]:
 def _card_lines(card: Card) -> list[str]:
     rows = {"paper": card.paper, "family": card.family, "verb": card.verb, "claim": card.claim}
     parts = [f"  {name:<10} {what}" for name, what in card.parts.items()]
-    presets = [f"  {name:<10} {n:,} trained parameters{_published(card, name)}" for name, n in card.presets.items()]
+    presets = [f"  {name:<10} {n:,} trained parameters{_compared(card, name)}" for name, n in card.presets.items()]
     lines = [f"{card.slug}: {card.title}{' (ours)' if card.ours else ''}", "", card.summary, ""]
     lines += [f"{name:<8} {text}" for name, text in rows.items()]
     return lines + ["", "parts", *parts] + (["", "presets", *presets] if presets else [])
 
 
-def _published(card: Card, preset: str) -> str:
-    n = card.published.get("parameters") if preset == "paper" else None
-    return f" ({n / 1e6:,.4g} M in the paper)" if n else ""
+def _compared(card: Card, preset: str) -> str:
+    return f" ({said})" if (said := card.compared(preset)) else ""
 
 
 def _verdict(rows: Mapping[str, scoreboard.Row], slug: str) -> str | None:

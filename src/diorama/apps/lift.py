@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from diorama.apps.films import check_film, write_film
 from diorama.apps.flags import flag
 from diorama.apps.output import check_folder, find_model, slug, steps_bar, use_all_cores
 from diorama.errors import UserError
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from diorama.scenes.cameras import Camera
     from diorama.scenes.gaussians import Gaussians
 
-LOOKS = (".webp", ".gif", ".png")
 MOST = 1000  # views
-MILLISECONDS = 80  # of a picture in an animation
+FPS = 12.5  # of an orbit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Lift:
     system: Annotated[str, flag("NAME|DIR")] = "world-views"
     """The model that dreams: one that paints in latents and knows words for views."""
     orbit: Annotated[str | None, flag("FILE")] = None
-    """Of a sentence, the thing once around: .webp, .gif or .png. Beside the scene, as .webp, where not given."""
+    """Of a sentence, the thing once around: .webp, .gif or .mp4, or .png for a sheet. Beside the scene, as .webp, where not given."""
     seed: int = 0
     """Of the first points and of the order; of the views of a dream."""
     device: str = "auto"
@@ -101,7 +101,7 @@ class Lift:
         out = Path(self.out or f"{slug(self.what)}.glb")
         orbit = Path(self.orbit or out.with_suffix(".webp"))
         self._check(str(out), (".ply", ".glb"))
-        check_look(orbit)
+        check_film(orbit)
         folder = find_model(self.system)
         from diorama.pictures import to_pil  # torch, from here on
         from diorama.scenes.glb import write_glb
@@ -126,7 +126,7 @@ class Lift:
             write_glb(out, mesh, colours)
         elif isinstance(system.scene, Cloud):
             write_ply(out, system.scene.gaussians().detach())
-        write_pictures(orbit, to_pil(system.turned(24, 96)))
+        write_orbit(orbit, to_pil(system.turned(24, 96)))
         print(f"{out}  {orbit}")
         return 0
 
@@ -177,7 +177,7 @@ class Look:
     scene: Annotated[tyro.conf.Positional[str], flag("SCENE.ply")]
     """As `diorama lift` writes it, or any other tool."""
     out: Annotated[str, flag("FILE", "-o")] = "orbit.webp"
-    """.webp or .gif for an animation, .png for a sheet."""
+    """.webp, .gif or, with the package av, .mp4 for an animation; .png for a sheet."""
     views: int = 36
     """Pictures once around."""
     size: int = 256
@@ -188,7 +188,7 @@ class Look:
     """Of the camera from the middle, in the scene's own unit. Without it, far enough to see the inner half of all."""
 
     def run(self) -> int:
-        check_look(Path(self.out))
+        check_film(Path(self.out))
         if not 16 <= self.size <= 4096:
             raise UserError(f"size {self.size} is not allowed: use 16 to 4096")
         if not 1 <= self.views <= MOST:
@@ -215,27 +215,19 @@ class Look:
             for i in range(self.views):
                 pictures += to_pil(render(gaussians, camera.rows(i)).image[None])
                 on_step(Step(i, self.views))
-        write_pictures(Path(self.out), pictures)
+        write_orbit(Path(self.out), pictures)
         print(f"{self.out}  {len(gaussians.means):,} Gaussians in {self.views} views")
         return 0
 
 
-def check_look(out: Path) -> None:
-    """Raises UserError where an animation or a sheet cannot be written there."""
-    if out.suffix.lower() not in LOOKS:
-        raise UserError(f"{out} cannot be written: use {', '.join(LOOKS)}")
-    check_folder(out.parent, str(out))
-
-
-def write_pictures(out: Path, pictures: Sequence[Image.Image]) -> None:
-    """As a sheet, or as an animation without an end."""
+def write_orbit(out: Path, pictures: Sequence[Image.Image]) -> None:
+    """As a sheet where the file is a .png, else as an animation."""
+    if out.suffix.lower() != ".png":
+        return write_film(pictures, out, FPS)
     from diorama.pictures import sheet
 
     with atomic_file(out) as new:
-        if new.suffix.lower() == ".png":
-            sheet(pictures).save(new)
-        else:
-            pictures[0].save(new, save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0)
+        sheet(pictures).save(new)
 
 
 def _middle(gaussians: Gaussians) -> tuple[Tensor, float]:

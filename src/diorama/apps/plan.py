@@ -212,8 +212,8 @@ def _step(system: System, plan: Plan, run: Run, n: int) -> Footprint:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     run, memory, work = (found[name] for name in ("run", "gigabytes", "work"))
-    said = f", {found['published'] / 1e6:,.4g} M in the paper" if found["published"] else ""
-    yield f"{found['system']}, preset {run['preset']}: {found['parameters']:,} trained parameters{said}"
+    said = [f"{found['parameters']:,} trained parameters", find(found["system"]).compared(run["preset"])]
+    yield f"{found['system']}, preset {run['preset']}: {', '.join(filter(None, said))}"
     yield ""
     on = f"{run['gpus']} x {run['hardware']}" if run["gpus"] > 1 else run["hardware"]
     yield f"memory of each GPU ({on}), in GB"

@@ -40,7 +40,7 @@ JUDGE = "world-features"
 COST = 0.15e9  # FLOPs of one picture once through the network
 PICTURES, DRAWN, STEPS = 2048, 256, 12
 CHUNK = 64
-PLAN = Plan(steps=260, batch=32, lr=1.5e-3, warmup=40, decay=0.4, ema=0.98, device="cpu", dtype="float32")
+PLAN = Plan(steps=230, batch=32, lr=1.5e-3, warmup=40, decay=0.4, ema=0.98, device="cpu", dtype="float32")
 
 
 def codec_name(f: int) -> str:
