@@ -28,6 +28,7 @@ FORMATS = (".png", ".webp", ".jpg", ".jpeg")
 LONGEST_PROMPT = 2000  # characters
 MOST = 1000  # pictures of one sentence
 SIZES = range(16, 1025)  # pixels along a side
+LONGEST_CLIP = 512  # frames
 LARGEST_CHUNK = 256  # a recipe comes from a stranger's file: it may not ask for any amount of memory
 
 # --- what is asked for ----------------------------------------------------------------------------
@@ -175,6 +176,25 @@ class Recipe(Request):
         return "\n".join([*lines, ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items())])
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe(Recipe):
+    """The recipe of a clip: what a picture's says of each frame, and how it moves."""
+
+    frames: int
+    fps: float
+    pressed: float  # the first frame's guidance
+    first: str = ""  # SHA-256 of the first frame's file, where there was one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole("frames", self.frames, range(1, LONGEST_CLIP + 1), f"1 to {LONGEST_CLIP}")
+        if not isinstance(self.first, str):
+            raise UserError(f"first {self.first!r} of a recipe is not text")
+        for name in ("fps", "pressed"):
+            if not isinstance(value := getattr(self, name), int | float) or not 0 <= value < math.inf:
+                raise UserError(f"{name} {value!r} of a recipe is not a number from 0 up")
+
+
 def _quoted(value: object) -> str:
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
@@ -278,7 +298,7 @@ def read_recipes(path: str | Path) -> list[Recipe]:
     try:
         values = _parse(text)
         rows = values["sheet"] if isinstance(values, dict) and isinstance(values.get("sheet"), list) else [values]
-        return [Recipe.from_dict(row) for row in rows]
+        return [(ClipRecipe if isinstance(row, dict) and "frames" in row else Recipe).from_dict(row) for row in rows]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -12,11 +12,10 @@ from PIL import Image
 
 from diorama.adapters.temporal import Temporal
 from diorama.apps import films
-from diorama.apps.animate import ClipRecipe
 from diorama.apps.cli import main
 from diorama.data.clips import frames_of
 from diorama.files import sha256
-from diorama.recipe import read_recipe
+from diorama.recipe import ClipRecipe, read_recipe
 from diorama.systems.video.video_ldm import VideoLDM
 
 
@@ -84,6 +83,28 @@ def test_a_picture_is_where_it_begins(model, here):
     assert (told.first, told.prompt) == (sha256(here / "red.png"), "a square")
     assert run(model, "red.png") == 0
     assert (here / "red-5.webp").is_file()
+
+
+@pytest.mark.parametrize("name", ["clip.webp", "clip.gif", "clip.png"])
+def test_a_clip_is_replayed(model, here, name):
+    Image.new("RGB", (20, 20), "red").save(here / "red.png")
+    run(model, "red.png", "a square", "-o", name, "--frames", "4")
+    assert main(["replay", name, "--system", str(model), "--first", "red.png", "-o", f"again-{name}"]) == 0
+    assert np.array_equal(pixels(here / name), pixels(here / f"again-{name}"))
+
+
+def test_another_clip_is_not_replayed(model, here, capsys):
+    Image.new("RGB", (20, 20), "red").save(here / "red.png")
+    Image.new("RGB", (20, 20), "blue").save(here / "blue.png")
+    run(model, "red.png", "-o", "clip.webp")
+    for words, line in (
+        ([], "it was made with model 'mover'"),
+        (["--system", str(model)], "the clip begins with a picture of SHA-256"),
+        (["--system", str(model), "--first", "blue.png"], "name its file with --first"),
+        (["--system", "default"], "the clip was made with model 'mover'"),
+    ):
+        assert main(["replay", "clip.webp", *words]) == 2
+        assert line in capsys.readouterr().err
 
 
 def _told(path):

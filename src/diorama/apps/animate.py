@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,24 +16,13 @@ from diorama.apps.output import find_model, free, slug, steps_bar, use_all_cores
 from diorama.errors import UserError
 from diorama.files import sha256
 from diorama.models import known_as, weights_hash
-from diorama.recipe import Recipe, Request
+from diorama.recipe import LONGEST_CLIP, ClipRecipe, Request
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-MOST = 512  # frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipRecipe(Recipe):
-    """The recipe of a clip: what a picture's says of each frame, and how it moves."""
-
-    frames: int
-    fps: float
-    pressed: float  # the first frame's guidance
-    first: str = ""  # SHA-256 of the first frame's file, where there was one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +61,20 @@ class Animate:
     """auto, float32 or bfloat16."""
     recipe: Annotated[bool, flag()] = True
     """Leave the recipe out of the file."""
+
+    @classmethod
+    def again(cls, recipe: ClipRecipe, first: str | None, system: str, **where: Any) -> Animate:
+        """What makes the clip of a recipe again. Raises UserError where model or first frame are not those that it was made with."""
+        if (weights := weights_hash(find_model(system))) != recipe.weights:
+            made = f"model {recipe.model!r}, weights {recipe.weights[:10]}"
+            raise UserError(
+                f"the clip was made with {made}, not with {system}, weights {weights[:10]}: name that folder with --system"
+            )
+        if recipe.first and (first is None or not Path(first).is_file() or sha256(first) != recipe.first):
+            raise UserError(f"the clip begins with a picture of SHA-256 {recipe.first[:10]}: name its file with --first")
+        asked = (first, recipe.prompt) if recipe.first else (recipe.prompt,)
+        kept = {f.name: getattr(recipe, f.name) for f in fields(cls) if hasattr(recipe, f.name)}
+        return cls(**{**kept, "asked": tuple(filter(None, asked)), "system": system, **where})
 
     def run(self) -> int:
         photo, sentence = self._asked()
@@ -155,8 +158,8 @@ class Animate:
 
     def _check(self, path: Path) -> None:
         check_film(path)
-        if self.frames is not None and not 1 <= self.frames <= MOST:
-            raise UserError(f"frames {self.frames} is not allowed: use 1 to {MOST}")
+        if self.frames is not None and not 1 <= self.frames <= LONGEST_CLIP:
+            raise UserError(f"frames {self.frames} is not allowed: use 1 to {LONGEST_CLIP}")
         if self.fps is not None and not 1 <= self.fps <= 60:
             raise UserError(f"fps {self.fps} is not allowed: use 1 to 60")
 

@@ -1,4 +1,4 @@
-"""`diorama replay`: a picture again, from the recipe it carries."""
+"""`diorama replay`: a picture or a clip again, from the recipe it carries."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.apps.output import Output, find_model
 from diorama.errors import UserError
-from diorama.models import locate_adapter, ships_adapter
-from diorama.recipe import Recipe, read_recipes, tell_of_sheet
+from diorama.foundations.registry import FOUNDATIONS
+from diorama.models import locate_adapter, shipped, ships_adapter
+from diorama.recipe import ClipRecipe, Recipe, read_recipes, tell_of_sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +25,15 @@ class Replay:
     """The same picture again, bit for bit on the same kind of processor; elsewhere as close as rounding lets it be."""
 
     picture: Annotated[tyro.conf.Positional[str], flag("PICTURE")]
-    """A picture that diorama wrote with its recipe inside."""
+    """A picture or a clip (.webp, .gif, .png) that diorama wrote with its recipe inside."""
     out: Annotated[str | None, flag("PATH", "-o")] = None
     """A file, which is replaced, or a folder (ending in /, or without a suffix). Without it: SENTENCE-SEED.png here."""
     system: Annotated[str | None, flag("NAME|DIR")] = None
     """The model it was made with, where that is not a shipped one."""
     adapter: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], flag("DIR")] = ()
     """The adapter it was made with; several in their order. Shipped ones are found by themselves."""
+    first: Annotated[str | None, flag("PICTURE")] = None
+    """Of a clip, the picture that it began with, where it began with one."""
     device: str = "auto"
     """auto, cpu or cuda."""
     json: Annotated[bool, flag()] = False
@@ -38,8 +41,13 @@ class Replay:
 
     def run(self) -> int:
         recipes, began = read_recipes(self.picture), time.perf_counter()
+        system = self.system or _known(recipes[0])
+        if isinstance(recipes[0], ClipRecipe):
+            from diorama.apps.animate import Animate
+
+            return Animate.again(recipes[0], self.first, system, out=self.out, device=self.device).run()
         output = Output(self.out, [None])
-        model = _load(self.system or recipes[0].model, recipes[0], self.device, self.adapter)
+        model = _load(system, recipes[0], self.device, self.adapter)
         said: list[str] = []
         pictures = [model.replay(recipe, said.append) for recipe in recipes]
         for line in dict.fromkeys(said):
@@ -65,13 +73,16 @@ def _together(pictures: Sequence[Any]) -> Any:
     return paper
 
 
+def _known(recipe: Recipe) -> str:
+    """The name of its model. Raises UserError where that is none of ours: a stranger's file may name no folder."""
+    if recipe.model not in (*shipped(), *FOUNDATIONS):
+        made = f"model {recipe.model!r}, weights {recipe.weights[:10]}"
+        raise UserError(f"it was made with {made}, which is not a shipped one: name its folder with --system")
+    return recipe.model
+
+
 def _load(name: str, recipe: Recipe, device: str, adapters: Sequence[str]) -> Any:
     """The model on the recipe's own ground as far as it can be had here: its precision, its number of threads, its adapters."""
-    from diorama.models import shipped
-
-    if name == recipe.model and name not in shipped():
-        made = f"model {name!r}, weights {recipe.weights[:10]}"
-        raise UserError(f"the picture was made with {made}, which is not a shipped one: name its folder with --system")
     find_model(name)  # before torch is imported
     worn = _worn(recipe, adapters)
     from diorama.pipeline import load

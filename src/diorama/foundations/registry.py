@@ -46,7 +46,6 @@ def _plan(steps: int, batch: int = 64, lr: float = 1e-3, **more: Any) -> Plan:
 
 
 CLEAR = ("medium", "large")  # a small thing is eight pixels of 32 across: its shape takes ten times the pictures to learn
-READ = {"most": 2, "sizes": CLEAR}
 PAINTED = {
     "most": 2,
     "sizes": ("large",),
@@ -56,6 +55,7 @@ PAINTED = {
     "subjects": 0.0,
     "turn": 0.0,  # upright: in every turn a shape is learned anew
 }
+READ = {"most": 2, "sizes": ("large",), "turn": 0.0}  # what is painted, and that in every style, texture and ground
 SINGLE = {**PAINTED, "most": 1}
 STATUE = {
     "shapes": ("circle", "square", "triangle", "star"),
@@ -88,14 +88,14 @@ _ALL = (
         name="world-clip",
         system="clip",
         rules=READ,
-        plan=_plan(3000, 96, decay=0.5),
+        plan=_plan(6000, 96, decay=0.5),
         summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
     ),
     Foundation(
         name="world-scorer",
         system="clip",
         rules=READ,
-        plan=_plan(3000, 96, decay=0.5, seed=1),
+        plan=_plan(6000, 96, decay=0.5, seed=1),
         summary="a second CLIP, another seed and other pictures: it only scores",
     ),
     Foundation(
@@ -103,7 +103,7 @@ _ALL = (
         system="flow",
         rules=PAINTED,
         form="short",
-        plan=_plan(8000, 32, lr=1.5e-3, ema=0.999),
+        plan=_plan(20000, 32, lr=1.5e-3, ema=0.999),
         summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
     ),
     Foundation(
