@@ -27,7 +27,7 @@ class Card:
     claim: str  # the paper's own point, as a sentence that can turn out false
     parts: Mapping[str, str]  # field: what stands there
     presets: Mapping[str, int] = field(default_factory=dict)  # name: trained parameters; a test builds each and counts
-    published: Mapping[str, int] = field(default_factory=dict)  # of the paper's own: parameters, size, batch, steps
+    published: Mapping[str, int] = field(default_factory=dict)  # of the paper's own: parameters, those frozen, size, batch, steps
     place: str = ""  # "package.module:Class"
     ours: bool = False
 
@@ -35,6 +35,13 @@ class Card:
         """Raises UserError where there is no such preset."""
         if name not in self.presets:
             raise UserError(f"preset {name!r} is not known: use {', '.join(self.presets)}")
+
+    def compared(self, preset: str) -> str:
+        """What the paper says where a preset is its own, "35.7 M in the paper"; else nothing."""
+        if preset != "paper" or "parameters" not in self.published:
+            return ""
+        said = f"{self.published['parameters'] / 1e6:,.4g} M in the paper"
+        return f"{said}, {self.published['frozen'] / 1e6:,.4g} M of them frozen" if "frozen" in self.published else said
 
     def to_dict(self) -> dict[str, Any]:
         return {k: dict(v) if isinstance(v, Mapping) else v for k, v in asdict(self).items()}
@@ -248,8 +255,9 @@ IMAGEN = Card(
         "process": "Cascade of Diffusion(Epsilon over a table)",
         "guidance": "classifier_free, then dynamic thresholds",
     },
-    presets={"nano": 3_662_868, "mini": 19_702_516, "paper": 3_165_193_737},
-    published={"parameters": 3_000_000_000, "size": 1024, "batch": 2048, "steps": 2_500_000},  # app. F; three stages together
+    presets={"nano": 3_662_868, "mini": 19_702_516, "paper": 3_040_482_313},
+    # sec. 4.1: 2 B, 600 M and 400 M, the three stages without their text encoder
+    published={"parameters": 3_000_000_000, "size": 1024, "batch": 2048, "steps": 2_500_000},
     place="diorama.systems.images.imagen:Imagen",
 )
 
@@ -323,19 +331,16 @@ UNCLIP = Card(
         "image": "ImageTower, frozen",
         "sentence": "CLIP's text tower, frozen",
         "heads": "Heads, frozen",
-        "prior": "PriorTransformer, Diffusion(X0)",
+        "prior": "PriorTransformer, Diffusion(X0); the paper's 24 layers of width 2048 hold 1.2 B, of which its table says 1 B",
         "text": "CaptionEncoder",
         "words": "PictureWords",
         "network": "UNet, words beside the places in attention",
         "process": "Diffusion(Epsilon over a table)",
     },
     presets={"nano": 2_769_936, "mini": 9_691_968, "paper": 4_769_959_108},
-    published={
-        "parameters": 4_500_000_000,
-        "size": 64,
-        "batch": 2048,
-        "steps": 800_000,
-    },  # table 3: prior and decoder; the decoder's
+    # table 3: 1 B of the prior and 3.5 B of the decoder with its text tower, without the two upsamplers; the rest is the decoder's.
+    # The layers it gives for the prior are those of that tower, which Nichol et al. 2022, sec. 4.1, count as roughly 1.2 B
+    published={"parameters": 4_500_000_000, "size": 64, "batch": 2048, "steps": 800_000},
     place="diorama.systems.images.unclip:Unclip",
 )
 
@@ -350,7 +355,7 @@ RCG = Card(
     summary="Noise to a vector of what a picture may show, which no label taught, and that to an RGBA picture; variations of pictures.",
     claim="drawing first what a self-supervised encoder sees closes at least half of the gap to pictures asked for by class, without a label",
     parts={
-        "codec": "ConvCodec, frozen; the paper counts its decoder, some 30 M",
+        "codec": "ConvCodec, frozen",
         "quantiser": "VectorQuantiser, frozen",
         "encoder": "ViT, frozen, for example a masked autoencoder's",
         "standard": "Standard: its vectors on one scale",
@@ -360,10 +365,9 @@ RCG = Card(
         "guidance": "classifier_free_logits",
     },
     presets={"nano": 1_079_168, "mini": 6_877_984, "paper": 468_435_456},
-    published={
-        "parameters": 502_000_000,
-        "size": 256,
-    },  # table 1, RCG (MAGE-L)
+    # table 2, RCG (MAGE-L), of all that generates: 63 M of RDM and MAGE-L's 439 M. In these are the decoder and the codes of its VQGAN
+    # (config/mage/vqgan.yaml of the release: 30.5 M and 0.26 M), but neither encoder
+    published={"parameters": 502_000_000, "frozen": 30_700_000, "size": 256},
     place="diorama.systems.images.rcg:Rcg",
 )
 
@@ -459,7 +463,7 @@ VIDEO_LDM = Card(
         "process": "the picture model's own",
     },
     presets={"nano": 1_792_231, "mini": 1_792_231, "paper": 250_284_125},
-    published={"parameters": 4_100_000_000, "trained on clips": 2_700_000_000, "picture network": 865_910_724, "frames": 16},
+    published={"all its models": 4_100_000_000, "trained on clips": 2_700_000_000, "picture network": 865_910_724, "frames": 16},
     place="diorama.systems.video.video_ldm:VideoLDM",
 )
 

@@ -4,7 +4,9 @@ import pytest
 import tiny
 import torch
 
+from diorama.errors import UserError
 from diorama.networks.attention import Attention
+from diorama.networks.layers import ResidualBlock
 from diorama.networks.unet import AttentionBlock, UNet, widened
 from diorama.types import NO_LABEL, Condition, Noise, TextEmbedding
 
@@ -139,6 +141,24 @@ def test_without_attention_at_the_bottom_there_may_be_none():
     network = tiny.unet(attention=(False, False), bottom=False)
     assert not any(isinstance(module, Attention) for module in network.modules())
     assert any(isinstance(module, Attention) for module in tiny.unet(attention=(False, False)).modules())
+
+
+def test_grouped_levels_have_one_skip_and_attend_once():
+    """Saharia et al. 2022, fig. A.28 and A.29, with a level of 2 blocks and one of 3; the coarsest needs no skip."""
+    network = tiny.unet(widths=(16, 24), depth=(2, 3), grouped=True)
+    shapes = [block.conv1.weight.shape[:2] for block in network.modules() if isinstance(block, ResidualBlock)]
+    assert sorted(shapes) == [(16, 16)] * 3 + [(16, 32)] + [(24, 24)] * 6
+    inside = [block.attention.out.in_features for block in network.modules() if isinstance(block, AttentionBlock)]
+    assert inside == [48, 48]  # as wide again as the level
+
+
+def test_grouped_levels_halve_the_finest_too():
+    network, seen = tiny.unet(grouped=True), []
+    network.middle[-1].register_forward_hook(lambda layer, x, y: seen.append(y.shape[2:]))
+    assert network(picture(8, 4), C_NOISE, asked()).shape == (2, 4, 8, 4)
+    assert seen == [(2, 1)]
+    with pytest.raises(UserError, match="size 10 is not a multiple of 4: use 8"):
+        network.check_size(10)
 
 
 @torch.no_grad()

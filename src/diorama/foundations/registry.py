@@ -103,7 +103,7 @@ _ALL = (
         system="flow",
         rules=PAINTED,
         form="short",
-        plan=_plan(20000, 32, lr=1.5e-3, ema=0.999),
+        plan=_plan(16000, 32, lr=1.5e-3, ema=0.999),
         summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
     ),
     Foundation(

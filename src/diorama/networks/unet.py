@@ -64,6 +64,9 @@ class UNetConfig:
     # levels of bottlenecks around attention, one long skip each (Arkhipkin et al. 2023, sec. 2); what is said above of dropout,
     # bottom, scales, resample, closing, transformer and own then says nothing
     bottleneck: bool = False
+    # levels of blocks with one long skip, and attention once at their end, twice as wide inside (Saharia et al. 2022, fig. A.28 and A.29);
+    # each halves first and doubles last, the finest too; what is said above of bottom, resample, closing and transformer says nothing
+    grouped: bool = False
 
     @property
     def first(self) -> int:
@@ -103,10 +106,12 @@ class AttentionBlock(nn.Module):
         context_width: int | None = None,
         own: bool = True,
         norm: Callable[[int], nn.Module] = GroupNorm,
+        *,
+        head_width: int | None = None,  # None is width / heads
     ):
         super().__init__()
         self.norm = norm(width)
-        self.attention = Attention(width, heads, context_width, own=own)
+        self.attention = Attention(width, heads, context_width, own=own, head_width=head_width)
         zeroed(self.attention.out)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
@@ -146,6 +151,8 @@ class Block(nn.Module):
 
 def _attention(config: UNetConfig, width: int) -> nn.Module:
     heads, context = config.heads_of(width), config.context_width
+    if config.grouped:
+        return AttentionBlock(width, heads, context, config.own, head_width=2 * width // heads)
     return SpatialTransformer(width, heads, context) if config.transformer else AttentionBlock(width, heads, context, config.own)
 
 
@@ -192,7 +199,7 @@ class Level(nn.ModuleList):
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
         for layer in self:
-            x = layer(x, embedding, context, mask)
+            x = layer(x) if isinstance(layer, Downsample | Upsample) else layer(x, embedding, context, mask)
         return x
 
 
@@ -210,6 +217,20 @@ def _levels(config: UNetConfig) -> tuple[list[Level], list[Level]]:
         back += [ModulatedAttention(config, narrow)] if attends else []
         down.append(Level(there))
         up.append(Level(back))
+    return down, up
+
+
+def _groups(config: UNetConfig) -> tuple[list[Level], list[Level]]:
+    """The same two ways of plain blocks, of each level's only the last with attention."""
+    down, up = [], []
+    for level, (narrow, wide) in enumerate(pairwise((config.first, *config.widths))):
+        attends, depth, skipped = config.attention[level], config.depths[level], level < len(config.widths) - 1
+        there, back = (
+            [Block(config, first if i == 0 else wide, wide, attends and i == depth - 1) for i in range(depth)]
+            for first in (wide, (1 + skipped) * wide)
+        )
+        down.append(Level([Downsample(config.axes, narrow, wide), *there]))
+        up.append(Level([*back, Upsample(config.axes, wide, narrow)]))
     return down, up
 
 
@@ -271,8 +292,8 @@ class UNet(Part):
         self.inlet = convolution(config.axes, (config.channels + config.given) * pixels, first)
         self.middle: Block | Level
         self.closing: Block | Level | None
-        if config.bottleneck:
-            (*down, self.middle), (*up, self.closing) = _levels(config)
+        if config.bottleneck or config.grouped:
+            (*down, self.middle), (*up, self.closing) = _groups(config) if config.grouped else _levels(config)
             self.down, self.up = nn.ModuleList(down), nn.ModuleList(reversed(up))
         else:
             self.down, skips = self._down(config, first)
@@ -284,7 +305,7 @@ class UNet(Part):
 
     def check_size(self, size: int, stride: int = 1) -> None:
         """Raises UserError where pictures of this size, `stride` times smaller here, do not divide down to the coarsest level."""
-        if size % (whole := stride * self.config.patch * 2 ** (len(self.config.widths) - 1)):
+        if size % (whole := stride * self.config.patch * 2 ** (len(self.config.widths) - (not self.config.grouped))):
             raise UserError(f"size {size} is not a multiple of {whole}: use {max(1, size // whole) * whole}")
 
     @staticmethod

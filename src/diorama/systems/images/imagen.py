@@ -29,11 +29,19 @@ from diorama.types import Batch, Condition, Noise, OnStep, ignore
 
 _BASE = UNetConfig(channels=4, levels=1.0)  # c_noise is an index of the table
 _LARGER = replace(_BASE, given=4, augmented=True, skip=2**-0.5)
-# 64 -> 256 -> 1024 px (Saharia et al. 2022, app. F). The base has 2 B parameters, and 2.06 B here with the 4096 channels of
-# T5-XXL. The larger stages have 600 M and 400 M there, 839 M and 801 M here: a long skip enters every block of ours and one
-# block per level of the Efficient U-Net, and attention follows every block of ours. Text is pooled by its encoder, not by attention
+# 64 -> 256 -> 1024 px, 2 B, 600 M and 400 M (Saharia et al. 2022, sec. 4.1 and app. F). The larger stages are the Efficient U-Net, which
+# F.3 gives both alike but for what attention sees, so that theirs cannot differ by 200 M: with T5-XXL the three have 2.08 B, 507 M and
+# 499 M here. Words are brought to 4096 channels, as many as T5-XXL has, whoever reads them. Known differences: between the base's levels
+# is a convolution (with F.1's BigGAN blocks there it would have 2.17 B, with all else that ADM has 2.4 B, of which one digit says 2 B);
+# beside a block that keeps its width there is none (fig. A.27), and every block is told the level (fig. A.28: once for all)
 _PAPER_BASE = replace(
-    _BASE, channels=3, widths=(512, 1024, 1536, 2048), depth=3, attention=(False, True, True, True), head_width=64
+    _BASE,
+    channels=3,
+    widths=(512, 1024, 1536, 2048),
+    depth=3,
+    attention=(False, True, True, True),
+    head_width=64,
+    reads=4096,
 )
 _PAPER = replace(
     _LARGER,
@@ -42,7 +50,9 @@ _PAPER = replace(
     widths=(128, 256, 512, 1024),
     depth=(2, 4, 8, 8),
     attention=(False, False, False, True),
-    head_width=64,
+    heads=8,
+    reads=4096,
+    grouped=True,
 )
 _MINI = replace(_LARGER, widths=(48, 96, 128), depth=(1, 1, 2), attention=(False, False, True), embedding=192)
 _NANO = replace(_LARGER, widths=(32, 64), depth=1, embedding=96)

@@ -31,7 +31,7 @@ from diorama.types import Batch, Condition, Noise, TextEmbedding
 PRIORS = {
     "nano": PriorConfig(width=96, depth=3),
     "mini": PriorConfig(width=192, depth=6, heads=6),
-    # "1 B" (Ramesh et al. 2022, table 3), whose 24 layers of width 2048 alone hold 1.21 B; the decoder's 3.5 B are GLIDE's
+    # Ramesh et al. 2022, table 3: 24 layers of width 2048 and 32 heads, "1 B" there, which alone hold 1.21 B. The decoder is GLIDE's
     "paper": PriorConfig(width=2048, depth=24, heads=32),
 }
 TABLE = Epsilon(cosine()).sigmas
