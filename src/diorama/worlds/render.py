@@ -6,8 +6,8 @@ Coverage of a pixel is its signed distance to the outline, in pixels, clamped: h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,9 +20,10 @@ from diorama.worlds.shapes import KINDS, REACH, SUBJECT, distance
 
 SMALLEST, LARGEST = 32, 128  # pixels along a side
 CELLS = 32  # along a side of a picture in the pixel style
-CHUNK = 16  # scenes drawn together: what fits the cache
+CHUNK = 32  # scenes whose things are painted together
 LATTICE = 16  # of the noise ground
 PALETTE = torch.tensor([*COLOURS.values(), (0.16, 0.16, 0.17)])  # the last is a subject's
+OPAQUE = torch.ones(())
 COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
 
 
@@ -59,23 +60,35 @@ class Poses(NamedTuple):
 
 def render(scenes: Sequence[Scene], size: int) -> Views:
     """Pictures of `size` x `size` pixels with their masks and boxes. Raises UserError where size is not 32 to 128."""
-    most = max((len(scene.things) for scene in scenes), default=0)
-    parts = [_views(chunk, size, most) for chunk in _chunks(scenes, size)]
-    return Views(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Views)))
+    _check(scenes, size)
+    most = max(len(scene.things) for scene in scenes)
+    masks, whole = torch.zeros(2, len(scenes), most, size, size)
+    rows = torch.eye(most)[:, :, None, None]
+    image = ground(scenes, size).permute(0, 3, 1, 2)
+    for layer in _layers(scenes, size):
+        (b, k), spot, _, cover = layer
+        masks[b, :, *spot].lerp_(rows[k], cover)
+        whole[b, k, *spot] = cover
+        _lay(layer, image)
+    ids = torch.tensor([[k if k < len(s.things) else -1 for k in range(most)] for s in scenes], dtype=torch.int64)
+    return Views(image.mul_(2).sub_(1), masks, whole, boxes(masks), ids.reshape(len(scenes), most))
 
 
 def pictures(scenes: Sequence[Scene], size: int) -> Tensor:
     """(b, 4, h, w) in [-1, 1]: the pictures of `render` alone, in two thirds of its time."""
-    return torch.cat([_image(chunk, size, _layers(chunk, size)) for chunk in _chunks(scenes, size)])
+    _check(scenes, size)
+    image = ground(scenes, size).permute(0, 3, 1, 2)
+    for layer in _layers(scenes, size):
+        _lay(layer, image)
+    return image.mul_(2).sub_(1)
 
 
-def _chunks(scenes: Sequence[Scene], size: int) -> list[Sequence[Scene]]:
-    """The scenes a few at a time; UserError where they cannot be drawn."""
+def _check(scenes: Sequence[Scene], size: int) -> None:
+    """Raises UserError where scenes cannot be drawn."""
     if not SMALLEST <= size <= LARGEST:
         raise UserError(f"size {size} is not possible in the world: use {SMALLEST} to {LARGEST}")
     if not scenes:
         raise UserError("there is no scene to draw: give one or more")
-    return [scenes[i : i + CHUNK] for i in range(0, len(scenes), CHUNK)]
 
 
 class Layer(NamedTuple):
@@ -87,18 +100,18 @@ class Layer(NamedTuple):
     cover: Tensor  # (y, x) in 0 .. 1
 
 
-def _layers(scenes: Sequence[Scene], size: int) -> list[Layer]:
-    """All things, each scene's from the farthest to the nearest."""
-    places = [(b, k) for b, scene in enumerate(scenes) for k in _far_to_near(scene)]
-    poses = as_poses([(scenes[b].things[k], scenes[b].style) for b, k in places], size)
+def _layers(scenes: Sequence[Scene], size: int) -> Iterator[Layer]:
+    """All things, a few scenes' at a time, each scene's from the farthest to the nearest."""
     wide = window(size)
-    left, top = corner(poses, wide)
-    rgb, cover = paint(poses, left, top, wide, size)
-    layers = []
-    for i, (place, x, y) in enumerate(zip(places, left.tolist(), top.tolist(), strict=True)):
-        (lines, v), (columns, u) = _shared(y, wide, size), _shared(x, wide, size)
-        layers.append(Layer(place, (lines, columns), rgb[i, :, v, u], cover[i, v, u]))
-    return layers
+    for start in range(0, len(scenes), CHUNK):
+        some = enumerate(scenes[start : start + CHUNK], start)
+        places = [(b, k) for b, scene in some for k in _far_to_near(scene)]
+        poses = as_poses([(scenes[b].things[k], scenes[b].style) for b, k in places], size)
+        left, top = corner(poses, wide)
+        rgb, cover = paint(poses, left, top, wide, size)
+        for i, (place, x, y) in enumerate(zip(places, left.tolist(), top.tolist(), strict=True)):
+            (lines, v), (columns, u) = _shared(y, wide, size), _shared(x, wide, size)
+            yield Layer(place, (lines, columns), rgb[i, :, v, u], cover[i, v, u])
 
 
 def _shared(first: int, wide: int, size: int) -> tuple[slice, slice]:
@@ -107,24 +120,11 @@ def _shared(first: int, wide: int, size: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(start - first, stop - first)
 
 
-def _image(scenes: Sequence[Scene], size: int, layers: Sequence[Layer]) -> Tensor:
-    """(b, 4, h, w) in [-1, 1]: the layers laid over their grounds."""
-    canvas, whole = ground(scenes, size).permute(0, 3, 1, 2), torch.ones(())
-    for (b, _), spot, rgb, cover in layers:
-        canvas[b, :3, *spot].lerp_(rgb, cover)
-        canvas[b, 3, *spot].lerp_(whole, cover)
-    return canvas.mul_(2).sub_(1)
-
-
-def _views(scenes: Sequence[Scene], size: int, most: int) -> Views:
-    layers = _layers(scenes, size)
-    masks, whole = torch.zeros(2, len(scenes), most, size, size)
-    rows = torch.eye(most)[:, :, None, None]
-    for (b, k), spot, _, cover in layers:
-        masks[b, :, *spot].lerp_(rows[k], cover)
-        whole[b, k, *spot] = cover
-    ids = torch.tensor([[k if k < len(s.things) else -1 for k in range(most)] for s in scenes], dtype=torch.int64)
-    return Views(_image(scenes, size, layers), masks, whole, boxes(masks), ids.reshape(len(scenes), most))
+def _lay(layer: Layer, image: Tensor) -> None:
+    """The layer over its picture of (b, 4, h, w) in 0 .. 1."""
+    (b, _), spot, rgb, cover = layer
+    image[b, :3, *spot].lerp_(rgb, cover)
+    image[b, 3, *spot].lerp_(OPAQUE, cover)
 
 
 def _far_to_near(scene: Scene) -> list[int]:
@@ -148,16 +148,17 @@ def as_poses(things: Sequence[tuple[Thing, str]], size: int) -> Poses:
     words = [(KINDS.index(t.shape), TEXTURES.index(t.texture), STYLES.index(style)) for t, style in things]
     kind, texture, style = torch.tensor(words, dtype=torch.int64).reshape(-1, 3).T
     rgb = PALETTE[[-1 if t.subject is not None else COLOUR_NUMBER[t.colour] for t, _ in things]]
-    waves = torch.tensor([_waves(t.subject) for t, _ in things]).reshape(-1, 2, 4)
+    waves = torch.zeros(len(things), 2, 4)
+    for row, (thing, _) in enumerate(things):
+        if thing.subject is not None:
+            waves[row] = _waves(thing.subject)
     return Poses(kind, x, y, radius, angle, grain, texture, style, rgb, waves)
 
 
-def _waves(subject: int | None) -> list[list[float]]:
-    """The outline of a subject: amplitudes and phases drawn from its number."""
-    if subject is None:
-        return [[0.0] * 4] * 2
+def _waves(subject: int) -> Tensor:
+    """(2, 4): the outline of a subject, amplitudes and phases drawn from its number."""
     draws = [mix(subject, i) / 2**63 for i in range(8)]
-    return [[(0.05 + 0.05 * d) for d in draws[:4]], [2 * math.pi * d for d in draws[4:]]]
+    return torch.tensor([[(0.05 + 0.05 * d) for d in draws[:4]], [2 * math.pi * d for d in draws[4:]]])
 
 
 # --- one thing ------------------------------------------------------------------------------------
@@ -169,21 +170,28 @@ def paint(poses: Poses, left: Tensor, top: Tensor, wide: int, size: int, soft: b
     `soft` smooths the hard outline of the pixel style, so that a pose can be fitted to it.
     """
     cell = max(1, size // CELLS)
-    hard = (poses.style == STYLES.index("pixel"))[:, None, None]
+    coarse = (poses.style == STYLES.index("pixel"))[:, None]
     x, y = (first[:, None] + torch.arange(wide) for first in (left, top))  # (m, w)
-    coarse = hard[:, :, 0]
     x, y = (torch.where(coarse, (c - c % cell) + cell / 2, c + 0.5) for c in (x, y))
     x = ((x - poses.x[:, None]) / poses.radius[:, None])[:, None, :]
     y = ((y - poses.y[:, None]) / poses.radius[:, None])[:, :, None]
     cos, sin, scale = (n[:, None, None] for n in (poses.angle.cos(), poses.angle.sin(), poses.radius))
     u, v = cos * x + sin * y, cos * y - sin * x
     d = distance(poses.kind, u, v, poses.waves)
-    d = torch.where((poses.style == STYLES.index("sketch"))[:, None, None], d + 0.05 * torch.sin(5 * x) * torch.cos(6 * y + 1), d)
+    k = _rows(poses.style, STYLES, "sketch")
+    d[k] += 0.05 * torch.sin(5 * x[k]) * torch.cos(6 * y[k] + 1)
     cover = (0.5 - d * scale).clamp(0, 1)
-    cover = cover if soft else torch.where(hard, (d < 0).float(), cover)
+    if not soft:
+        k = _rows(poses.style, STYLES, "pixel")
+        cover[k] = (d[k] < 0).float()
     tint, shade = _finish(poses, x, y, d, scale)
     rgb = poses.rgb[:, :, None, None]
-    return (rgb + tint[:, None] * (1 - rgb)) * shade[:, None], cover
+    return (tint[:, None] * (1 - rgb)).add_(rgb).mul_(shade[:, None]), cover
+
+
+def _rows(numbers: Tensor, words: Sequence[str], word: str) -> Tensor:
+    """Where numbers (m,) are the place of a word among words."""
+    return (numbers == words.index(word)).nonzero()[:, 0]
 
 
 def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,22 +199,29 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tup
 
     Neither changes the hue, so a colour keeps its name.
     """
-    cos, sin = poses.grain.cos()[:, None, None], poses.grain.sin()[:, None, None]
-    u, v = cos * x + sin * y, cos * y - sin * x
+    u, v = x, y
+    if poses.grain.any():
+        cos, sin = poses.grain.cos()[:, None, None], poses.grain.sin()[:, None, None]
+        u, v = cos * x + sin * y, cos * y - sin * x
     lighter = pattern(poses.texture, u, v, scale)
     tint, shade = TINT * lighter, torch.ones_like(d)
-    rows = {name: (poses.style == i).nonzero()[:, 0] for i, name in enumerate(STYLES)}
-    rim = ((d + torch.clamp(1.2 / scale, min=0.17)) * scale + 0.5).clamp(0, 1)  # 1 in a band inside the outline
-    k = rows["outlined"]
-    shade[k] = 1 - 0.5 * rim[k]
-    tint[k] *= 1 - rim[k]
-    k = rows["shaded"]
+    k = _rows(poses.style, STYLES, "outlined")
+    rim = _rim(d[k], scale[k])
+    shade[k] = 1 - 0.5 * rim
+    tint[k] *= 1 - rim
+    k = _rows(poses.style, STYLES, "shaded")
     shade[k] = (0.84 - 0.3 * (0.6 * x[k] + 0.8 * y[k])).clamp(0.5, 1)  # light from the upper left
-    k = rows["sketch"]
-    tint[k] = 0.68 * (1 - torch.maximum(rim[k], 0.8 * lighter[k]))
-    k = (poses.kind == KINDS.index(SUBJECT)).nonzero()[:, 0]
-    tint[k] = torch.maximum(0.9 * rim[k], 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float())
+    k = _rows(poses.style, STYLES, "sketch")
+    tint[k] = 0.68 * (1 - torch.maximum(_rim(d[k], scale[k]), 0.8 * lighter[k]))
+    k = _rows(poses.kind, KINDS, SUBJECT)
+    spots = 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float()
+    tint[k] = torch.maximum(0.9 * _rim(d[k], scale[k]), spots)
     return tint, shade
+
+
+def _rim(d: Tensor, scale: Tensor) -> Tensor:
+    """1 in a band inside the outline."""
+    return ((d + torch.clamp(1.2 / scale, min=0.17)) * scale + 0.5).clamp(0, 1)
 
 
 TINT = 0.58  # of the lighter half of a texture
@@ -214,10 +229,9 @@ TINT = 0.58  # of the lighter half of a texture
 
 def pattern(texture: Tensor, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
     """1 on the lighter half of textures (m,) at u, v (m, *), 0 on the rest, smooth over about a pixel; `scale` is pixels a radius."""
-    out = torch.zeros_like(u)
+    out = torch.zeros(torch.broadcast_shapes(u.shape, v.shape))
     for name, wave in WAVES.items():
-        k = (texture == TEXTURES.index(name)).nonzero()[:, 0]
-        if len(k):
+        if len(k := _rows(texture, TEXTURES, name)):
             sharp = (scale[k] * PERIOD / math.pi / 2).clamp(min=1)
             out[k] = (0.5 + sharp * wave(u[k] * TURN, v[k] * TURN)).clamp(0, 1)
     return out

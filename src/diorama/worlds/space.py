@@ -220,41 +220,52 @@ def meet(solids: Solids, origin: Tensor, direction: Tensor) -> Meetings:
     return Meetings(row[k], ray[k], found[k] * radius[k])
 
 
-def _candidates(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _candidates(solids: Solids, origin: Tensor, direction: Tensor) -> tuple[Tensor, ...]:
     """Rows (n,) and rays (n,) where a ray passes through the ball around a solid, from and to which distance."""
-    b, most = len(origin), int(solids.thing.max()) + 1 if len(solids.thing) else 0
-    table = torch.full((b, most), -1).index_put((solids.scene, solids.thing), torch.arange(len(solids.thing)))
-    centre, bound = solids.centre[table], (solids.poses.radius * BOUNDS[solids.poses.kind])[table].square()
-    bound = torch.where(table < 0, -torch.inf, bound)[:, None]  # (b, 1, k)
-    along = direction @ centre.mT - (origin * direction).sum(-1, keepdim=True)  # (b, r, k)
-    away = origin.square().sum(-1, keepdim=True) - 2 * origin @ centre.mT + centre.square().sum(-1)[:, None]
-    inside = bound - away + along.square()
-    scene, ray, thing = ((inside > 0) & ((along > 0) | (away < bound))).nonzero().T
-    middle, half = along[scene, ray, thing], inside[scene, ray, thing].sqrt()
-    return table[scene, thing], scene * origin.shape[1] + ray, (middle - half).clamp(min=0), middle + half
+    centres, bounds, found = solids.centre, (solids.poses.radius * BOUNDS[solids.poses.kind]).square(), []
+    ones = torch.ones(3)
+    for b, (start, way) in enumerate(zip(origin, direction, strict=True)):  # one scene's rays stay in the cache
+        row = (solids.scene == b).nonzero()[:, 0]
+        centre, bound = centres[row], bounds[row, None]
+        along = _products(centre, way) - (start * way) @ ones  # (k, r)
+        away = start.square() @ ones - 2 * _products(centre, start) + centre.square() @ ones[:, None]
+        room = bound - away  # above 0 where a ray starts inside
+        ray, thing = (room + along.clamp(min=0).square() > 0).T.nonzero().T
+        middle = along[thing, ray]
+        half = (room[thing, ray] + middle.square()).sqrt()
+        found.append((row[thing], b * len(way) + ray, (middle - half).clamp(min=0), middle + half))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _products(places: Tensor, rays: Tensor) -> Tensor:
+    """(k, r) of (k, 3) and (r, 3): what a matrix product is, but rounded alike however many things a scene has."""
+    (a, b, c), (x, y, z) = places.T[..., None], rays.T
+    return a * x + b * y + c * z
 
 
 BOUNDS = torch.tensor([math.hypot(REACH, BUILDS[kind].width) for kind in KINDS])  # of balls around solids, in radii
 STEPS, NEAR, GRAZED = 64, 1e-4, 3e-3  # steps at most; distances in radii at which a ray has arrived, at once and at the end
 
 
+@torch.inference_mode()  # most of its many steps are of few rays: what a step costs beside them matters
 def _trace(surface: Surface, state: Tensor) -> Tensor:
     """Where rays enter a surface, in radii; inf where they miss it (sphere tracing: Hart 1996).
 
     state (8, n): where each starts, its direction, and from and to which way it can meet the surface.
     """
     found, live = torch.full_like(state[0], torch.inf), torch.arange(state.shape[1])
+    start, along, (way, far) = state.split([3, 3, 2])
     for step in range(STEPS):
-        d = surface(*torch.addcmul(state[:3], state[3:6], state[6]))
+        d = surface(*torch.addcmul(start, along, way))
         if step % 4 == 3:
-            way, far = state[6:]
             arrived = d < (NEAR if step < STEPS - 1 else GRAZED)
             found[live[arrived]] = way[arrived]
             on = (~arrived & (way < far)).nonzero()[:, 0]
             if not len(on):
                 break
             live, state, d = live[on], state[:, on], d[on]
-        state[6] += d
+            start, along, (way, far) = state.split([3, 3, 2])
+        way += d
     return found
 
 
@@ -275,7 +286,8 @@ def first(solids: Solids, met: Meetings, origin: Tensor, direction: Tensor, bare
     distance = torch.where((distance > 0) & (distance < FAR) & ~bare[:, None], distance, torch.inf).flatten()
     origin, direction = origin.flatten(0, 1), direction.flatten(0, 1)
     row = torch.where(distance.isfinite(), GROUND, NOTHING)
-    normal = (row == GROUND)[:, None] * torch.tensor([0.0, 0.0, 1.0])
+    normal = torch.zeros(rays, 3)
+    normal[:, 2] = row == GROUND
     distance[met.ray], row[met.ray] = met.distance, met.row  # nothing stands below the ground
     point = torch.where(row[:, None] == NOTHING, 100.0, origin + distance[:, None] * direction)
     outwards = solids.turn(met.row, solids.normals(met.row, solids.places(met.row, point[met.ray].T)), back=True).T

@@ -73,26 +73,25 @@ def _shoot(scenes: Sequence[Scene], camera: Camera, most: int) -> Shots:
     met = meet(things, origin, direction)
     seen = first(things, met, origin, direction, bare)
     colours, marked = _paint(scenes, things, seen, direction, h)
-    flags = torch.zeros(len(seen.row), 3, most)
     ray = (seen.row >= 0).nonzero()[:, 0]
-    number = things.thing[seen.row[ray]]
-    flags[ray, 0, number], flags[met.ray, 1, things.thing[met.row]], flags[ray, 2, number] = 1.0, 1.0, marked
-    shares = _shares(torch.cat([colours, flags.flatten(1)], 1).reshape(b * v, len(at), -1), h, w).unflatten(0, (b, v))
-    masks, whole, marks = shares[:, :, 4:].reshape(b, v, 3, most, h, w).unbind(2)
     thing = seen.row.clone()
-    thing[ray] = number
+    thing[ray] = things.thing[seen.row[ray]]
+
+    def masks(ray: Tensor, thing: Tensor) -> Tensor:  # (n,), (n,) -> (b, v, k, h, w)
+        plane = ray // len(at) * most + thing
+        return _covered(plane, ray % len(at), b * v * most, h, w).unflatten(0, (b, v, most))
 
     def middle(part: Tensor) -> Tensor:  # (b * v * r, *) -> (b, v, h, w, *)
         return part.unflatten(0, (b, v, len(at)))[:, :, : h * w].unflatten(2, (h, w))
 
     return Shots(
-        image=shares[:, :, :4] * 2 - 1,
+        image=(_shares(colours.unflatten(0, (b * v, len(at))), h, w) * 2 - 1).unflatten(0, (b, v)),
         depth=middle(seen.distance / length.flatten()),
         normals=(middle(seen.normal) @ camera.world_to_camera[:, :, None, :3, :3].mT).permute(0, 1, 4, 2, 3),
         thing=middle(thing),
-        masks=masks,
-        whole=whole,
-        marks=marks,
+        masks=masks(ray, thing[ray]),
+        whole=masks(met.ray, things.thing[met.row]),
+        marks=masks(*(part[marked] for part in (ray, thing[ray]))),
     )
 
 
@@ -101,6 +100,16 @@ def _shares(planes: Tensor, h: int, w: int) -> Tensor:
     middle, corner = planes[:, : h * w].unflatten(1, (h, w)), planes[:, h * w :].unflatten(1, (h + 1, w + 1))
     sides = corner[:, 1:] + corner[:, :-1]
     return (middle / 2 + (sides[:, :, 1:] + sides[:, :, :-1]) / 8).permute(0, 3, 1, 2)
+
+
+def _covered(plane: Tensor, ray: Tensor, planes: int, h: int, w: int) -> Tensor:
+    """(planes, h, w): the same of planes that are 1 for these rays (n,) of these planes (n,) and 0 for the others: most are 0."""
+    spot = torch.arange((h + 2) * (w + 2)).reshape(h + 2, w + 2)  # pixels with a rim: a corner may have neighbours outside
+    middle = spot[1:-1, 1:-1].flatten().expand(4, -1)
+    corner = torch.stack([spot[:-1, :-1], spot[:-1, 1:], spot[1:, :-1], spot[1:, 1:]]).flatten(1)
+    given = torch.cat([middle, corner], 1)  # (4, r): the pixels to which each ray gives an eighth
+    eighths = torch.bincount((plane * spot.numel() + given[:, ray]).flatten(), minlength=planes * spot.numel())
+    return (eighths / 8).unflatten(0, (planes, h + 2, w + 2))[:, 1:-1, 1:-1]
 
 
 # --- light and colour -----------------------------------------------------------------------------
@@ -116,14 +125,14 @@ def _paint(scenes: Sequence[Scene], things: Solids, seen: Sight, direction: Tens
     colours[ray] = torch.nn.functional.pad(albedo, (0, 1), value=1.0)
     sun = around(*torch.tensor([scene.light for scene in scenes]).T)  # (b, 3)
     lit = _lit(things, seen, sun)
-    sun = sun.repeat_interleave(direction.shape[1], 0)  # (n, 3)
-    facing = (seen.normal[ray] * sun[ray]).sum(1).clamp(min=0)
+    sun, normal = sun[ray // direction.shape[1]], seen.normal[ray]
+    facing = (normal * sun).sum(1).clamp(min=0)
     direct = (seen.row != NOTHING) * (lit - 1) + 1  # the ground keeps its tone in the light, whatever the sun's height
     direct[ray] = facing * lit[ray]
     colours[:, :3] *= (AMBIENT + (1 - AMBIENT) * direct)[:, None]
     strength, sharpness = SHINE[things.material[row]].T
-    half = torch.nn.functional.normalize(sun[ray] - direction.flatten(0, 1)[ray], dim=1)
-    shine = strength * (seen.normal[ray] * half).sum(1).clamp(min=0) ** sharpness * (facing > 0) * lit[ray]
+    half = torch.nn.functional.normalize(sun - direction.flatten(0, 1)[ray], dim=1)
+    shine = strength * (normal * half).sum(1).clamp(min=0) ** sharpness * (facing > 0) * lit[ray]
     colours[ray, :3] = torch.lerp(colours[ray, :3], torch.ones(3), shine[:, None])
     return colours, marked
 
@@ -149,7 +158,7 @@ def _albedo(things: Solids, row: Tensor, places: Tensor, normal: Tensor, size: i
     off = torch.hypot(x - right, -z - below) / radius
     marked = (off < 1) & (y < 0)
     eye = torch.where(off < 0.5, 0.05, 0.97)[:, None]  # a dark spot on a white one: no thing has such colours
-    return torch.where(marked[:, None], eye, colour), marked.float()
+    return torch.where(marked[:, None], eye, colour), marked
 
 
 def _grounds(scenes: Sequence[Scene], seen: Sight) -> Tensor:
