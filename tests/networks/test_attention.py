@@ -45,3 +45,17 @@ def test_a_context_of_its_own_tokens_changes_nothing():
     attention.context_kv.bias.copy_(attention.qkv.bias[16:])
     x = torch.randn(2, 5, 16)
     assert torch.allclose(attention(x, x), attention(x), atol=1e-6)
+
+
+def test_gradients_leave_bf16_where_that_is_slow(monkeypatch):
+    """Attention is then computed in float32 and handed on in bf16; without gradients all is as it was."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    torch.manual_seed(0)
+    attention, x = Attention(16, 4).bfloat16(), torch.randn(2, 5, 16).bfloat16()
+    seen = []
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, attn_mask: seen.append(q.dtype) or v)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention(x).dtype == torch.bfloat16
+        with torch.no_grad():
+            attention(x)
+    assert seen == [torch.float32, torch.bfloat16]

@@ -2,7 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from diorama.networks.layers import Downsample, GroupNorm, LevelEmbedding, ResidualBlock, Upsample, broadcast, convolution, zeroed
+from diorama.networks.layers import (
+    Downsample,
+    GroupNorm,
+    LevelEmbedding,
+    ResidualBlock,
+    Upsample,
+    broadcast,
+    convolution,
+    doubled,
+    zeroed,
+)
+from diorama.networks.lora import wrap
 
 SPATIAL = [(8,), (8, 4), (4, 8, 2)]
 
@@ -42,3 +53,20 @@ def test_levels_are_told_apart():
     features = LevelEmbedding(32)(torch.linspace(0, 1, 101))
     distance = torch.cdist(features, features) + 10 * torch.eye(101)
     assert distance.min() > 0.05
+
+
+@pytest.mark.parametrize("spatial", SPATIAL)
+def test_doubling_and_convolving_at_once_changes_nothing(spatial):
+    """Neither the values nor any gradient, at the borders too; and a LoRA around the convolution still works."""
+    torch.manual_seed(0)
+    layer, x = Upsample(len(spatial), 3, 5).double(), torch.randn(Upsample.MANY // 8, 3, *spatial, dtype=torch.float64)
+    x.requires_grad_()
+    apart, at_once = layer.convolution(doubled(x)), layer(x)
+    assert torch.allclose(at_once, apart, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(layer(x), apart)
+    weight, inputs = torch.randn_like(apart), (x, *layer.parameters())
+    gradients = (torch.autograd.grad(out, inputs, weight) for out in (apart, at_once))
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(*gradients, strict=True))
+    wrap(layer, "convolution", 2)
+    assert torch.allclose(layer(x), apart, atol=1e-12)

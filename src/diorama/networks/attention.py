@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from diorama.networks.precision import exactly, slow_backward
+
 
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, sec. 3.2) of tokens over themselves and, where given, a context.
@@ -66,7 +68,14 @@ class Attention(nn.Module):
             past = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
             past = F.pad(past, (0, k.shape[2] - x.shape[1]), value=True)
             mask = past if mask is None else mask & past
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h n d -> b n (h d)"))
+        return self.out(rearrange(_attended(q, k, v, mask), "b h n d -> b n (h d)"))
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if slow_backward(q):
+        with exactly(q):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def _placed(layer: nn.Linear, x: Tensor, at: Tensor | None, parts: int) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 Kernel = int | tuple[int, ...]  # along every axis, or along each
@@ -137,14 +139,23 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size along every axis by nearest neighbours, then a convolution (no checkerboard: Odena et al. 2016)."""
+    """Twice the size along every axis by nearest neighbours, then a convolution (no checkerboard: Odena et al. 2016).
+
+    While many places are learned from the two are one, `doubled_convolution`; to make its kernel is too dear for a few.
+    """
+
+    MANY = 1024  # in the whole batch
 
     def __init__(self, axes: int, c_in: int, c_out: int):
         super().__init__()
         self.convolution = convolution(axes, c_in, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(doubled(x))
+        layer: Any = self.convolution
+        alone = isinstance(layer, tuple(CONVOLUTIONS.values()))  # and no LoRA around one
+        if alone and torch.is_grad_enabled() and x[:, 0].numel() >= self.MANY:
+            return doubled_convolution(x, layer.weight, layer.bias)
+        return layer(doubled(x))
 
 
 class GatedMLP(nn.Module):
@@ -161,12 +172,22 @@ class GatedMLP(nn.Module):
 
 def halved(x: Tensor) -> Tensor:
     """Averages of neighbours along every axis, (b, c, *spatial) -> (b, c, *spatial / 2)."""
-    return {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[x.ndim](x, 2)
+    return AVERAGE[x.ndim - 2](x, 2)
 
 
 def doubled(x: Tensor) -> Tensor:
     """Every place repeated along every axis, (b, c, *spatial) -> (b, c, 2 * spatial)."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def doubled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of `doubled(x)` with a kernel of 3: a transposed one of x, in a picture with 16 products where that has 36.
+
+    Weights that meet the same place are summed first: w0, w1, w2 become w2, w1 + w2, w0 + w1, w0 along every axis.
+    """
+    axes = x.ndim - 2
+    kernel = 2**axes * AVERAGE[axes](weight, 2, stride=1, padding=1)
+    return TRANSPOSE[axes](x, kernel.flip(*range(2, x.ndim)).transpose(0, 1), bias, stride=2, padding=1)
 
 
 class ResidualBlock(nn.Module):

@@ -48,6 +48,11 @@ def exactly(x: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
+def slow_backward(x: Tensor) -> bool:
+    """Whether the gradient of attention is better taken in float32: in bf16 without AMX it takes up to four times as long."""
+    return x.requires_grad and x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+
+
 def ground(device: str = "auto", dtype: str = "auto") -> Ground:
     """The best ground there is, or the one asked for. Raises UserError where it cannot be had."""
     if dtype != "auto" and dtype not in NAMES:
