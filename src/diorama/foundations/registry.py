@@ -155,10 +155,10 @@ _ALL = (
         system="classifier",
         preset="clip",
         moving=True,
-        label="motion",
-        rules={"frames": 8, "moving": 0.7},
-        plan=_plan(1200, 32, lr=3e-3),
-        summary="by which law things move in a clip and where its camera goes: features for distances between sets of clips",
+        label="law",
+        rules={"frames": 8, "world": SINGLE, "cameras": ("still",), "changes": 0.0},
+        plan=_plan(1200, 32, lr=2e-3),
+        summary="by which law a thing moves in a clip: features for distances between sets of clips",
     ),
     Foundation(
         name="world-video",
@@ -183,7 +183,7 @@ _ALL = (
         name="world-sam",
         system="sam",
         size=64,
-        plan=_plan(3000, 32),
+        plan=_plan(1600, 16),
         summary="a point or a box to masks of what may be meant: a part, a thing or a group of things",
     ),
 )
