@@ -88,14 +88,14 @@ _ALL = (
         name="world-clip",
         system="clip",
         rules=READ,
-        plan=_plan(6000, 96, decay=0.5),
+        plan=_plan(4600, 96, decay=0.5),
         summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
     ),
     Foundation(
         name="world-scorer",
         system="clip",
         rules=READ,
-        plan=_plan(6000, 96, decay=0.5, seed=1),
+        plan=_plan(4600, 96, decay=0.5, seed=1),
         summary="a second CLIP, another seed and other pictures: it only scores",
     ),
     Foundation(
