@@ -1,8 +1,7 @@
-"""Draw docs/pictures/video-ldm.png: clips of a trained model, frame by frame, below what is real and above what knows no time.
+"""Clips of a trained model, frame by frame, above those of its picture model alone, which knows no time, from the same noise.
 
-    python docs/video_ldm.py MODEL
-
-For each of two captions three rows: a real clip, the model's, and that of its picture model alone from the same noise.
+    python docs/video_ldm.py MODEL              docs/pictures/video-ldm.png: of captions of the world, below its own clips
+    python docs/video_ldm.py MODEL SENTENCE...  docs/pictures/video-sentences.png: of these
 """
 
 from __future__ import annotations
@@ -22,21 +21,23 @@ from diorama.systems.base import load_system
 from diorama.systems.video.video_ldm import VideoLDM
 from diorama.types import Noise
 
-PICTURE = Path(__file__).parent / "pictures" / "video-ldm.png"
+PICTURES = Path(__file__).parent / "pictures"
 CLIPS, SEED, SIDE = 2, 77, 64
 
 
-def main(folder: str) -> None:
+def main(folder: str, *sentences: str) -> None:
     model = load_system(folder)
     assert isinstance(model, VideoLDM), "give a model that `diorama train video-ldm` made"
-    real, still = world_of(find("world-video"), SEED).batch(0, CLIPS), VideoLDM.on(model.painter)
-    made = [system.eval().sample(real.text, noise=Noise(range(CLIPS))) for system in (model, still)]
-    rows = torch.stack([real.image, *made], 1).flatten(0, 1)  # (clips * 3, 4, t, h, w)
-    frames = [frame.resize((SIDE, SIDE), Image.Resampling.NEAREST) for frame in to_pil(apart(rows))]
-    with atomic_file(PICTURE) as new:
-        sheet(frames, columns=rows.shape[2]).save(new)
-    print(*real.text, PICTURE, sep="\n")
+    real = None if sentences else world_of(find("world-video"), SEED).batch(0, CLIPS)
+    words, still = real.text if real else sentences, VideoLDM.on(model.painter)
+    made = [system.eval().sample(words, frames=model.frames, noise=Noise(range(len(words)))) for system in (model, still)]
+    rows = torch.stack([real.image, *made] if real else made, 1).flatten(0, 1)  # (clips * rows of each, 4, t, h, w)
+    picture = PICTURES / ("video-ldm.png" if real else "video-sentences.png")
+    frames = [frame.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for frame in to_pil(apart(rows))]
+    with atomic_file(picture) as new:
+        sheet(frames, columns=rows.shape[2]).quantize(256, Image.Quantize.MAXCOVERAGE).save(new, optimize=True)
+    print(*words, picture, sep="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
