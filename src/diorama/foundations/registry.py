@@ -183,7 +183,7 @@ _ALL = (
         name="world-sam",
         system="sam",
         size=64,
-        plan=_plan(1600, 16),
+        plan=_plan(1000, 16),
         summary="a point or a box to masks of what may be meant: a part, a thing or a group of things",
     ),
 )
