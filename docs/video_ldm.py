@@ -1,7 +1,7 @@
 """Clips of a trained model, frame by frame, above those of its picture model alone, which knows no time, from the same noise.
 
-    python docs/video_ldm.py MODEL              docs/pictures/video-ldm.png: of captions of the world, below its own clips
-    python docs/video_ldm.py MODEL SENTENCE...  docs/pictures/video-sentences.png: of these
+python docs/video_ldm.py MODEL              docs/pictures/video-ldm.png: of captions of the world, below its own clips
+python docs/video_ldm.py MODEL SENTENCE...  docs/pictures/video-sentences.png: of these
 """
 
 from __future__ import annotations

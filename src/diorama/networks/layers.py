@@ -141,10 +141,10 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Twice the size along every axis by nearest neighbours, then a convolution (no checkerboard: Odena et al. 2016).
 
-    While many places are learned from the two are one, `doubled_convolution`; to make its kernel is too dear for a few.
+    In training the two are one, `doubled_convolution`, but of so few places that making its kernel is too dear.
     """
 
-    MANY = 1024  # in the whole batch
+    FEW = 32  # places of one sample, whatever the batch
 
     def __init__(self, axes: int, c_in: int, c_out: int):
         super().__init__()
@@ -153,7 +153,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         layer: Any = self.convolution
         alone = isinstance(layer, tuple(CONVOLUTIONS.values()))  # and no LoRA around one
-        if alone and torch.is_grad_enabled() and x[:, 0].numel() >= self.MANY:
+        if alone and torch.is_grad_enabled() and x[0, 0].numel() > self.FEW:
             return doubled_convolution(x, layer.weight, layer.bias)
         return layer(doubled(x))
 
