@@ -2,12 +2,13 @@
 
 python docs/segment.py                        writes the picture: what a click may mean
 python docs/segment.py --measure MODEL        the mean IoU of its masks with whole things of the world
-python docs/segment.py --measure MODEL FOLDER and with the instances of a folder of NAME.png|webp and NAME.labels.png
+python docs/segment.py --measure MODEL FOLDER and with instances in a folder of NAME.png|webp and NAME.labels.png
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,16 @@ def measure(model: str, folder: str = "") -> None:
     for way, score in overlap(find("world-sam"), sam).items():
         say("the world", way, score)
     if folder:
-        found = torch.cat([pointed(sam, *pair) for pair in labelled(Path(folder))])
+        squares = [square for pair in labelled(Path(folder)) for square in cut(*pair, sam.size // 2)]
+        if not squares:
+            raise SystemExit(f"{folder} has no pictures beside NAME.labels.png: give a folder that has")
+        found = torch.cat([pointed(sam, *square) for square in squares])
         for way, values in zip(WAYS, found.T, strict=True):
             say(Path(folder).name, way, mean(values, "IoU", True))
 
 
 def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """The pictures there that have instances to ask for, and the masks of those."""
+    """The pictures there, and the masks of their instances."""
     pairs = []
     for path in sorted(folder.glob("*.labels.png")):
         picture = next(
@@ -75,14 +79,19 @@ def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:
         )
         image = torch.from_numpy(on_white(Image.open(picture).convert("RGBA"))).float() / 127.5 - 1
         label = torch.from_numpy(np.array(Image.open(path))).long()
-        masks = label == torch.arange(1, int(label.max()) + 1)[:, None, None]
-        if large(masks).any():
-            pairs.append((image, masks[large(masks)]))
+        pairs.append((image, label == torch.arange(1, int(label.max()) + 1)[:, None, None]))
     return pairs
 
 
-def large(masks: Tensor) -> Tensor:
-    return masks.flatten(1).sum(1) >= SMALLEST
+def cut(image: Tensor, masks: Tensor, side: int) -> list[tuple[Tensor, Tensor]]:
+    """A picture as squares, for instances that are small in it, and what of those is in each."""
+    squares = []
+    for top, left in product(*(range(0, n, side) for n in image.shape[1:])):
+        part, inside = (x[..., top : top + side, left : left + side] for x in (image, masks))
+        large = inside.flatten(1).sum(1) >= SMALLEST
+        if large.any():
+            squares.append((part, inside[large]))
+    return squares
 
 
 def say(name: str, way: str, score: Score) -> None:
