@@ -59,10 +59,11 @@ def test_what_is_said_more_clearly_gets_one_mask(picture, model, tmp_path):
         assert len(segment(picture, model, tmp_path / str(i), *flags)["annotations"]) == n
 
 
-def test_everything_that_is_found_is_sure_enough(picture, model, tmp_path):
+def test_everything_that_is_found_is_sure_enough(picture, model, tmp_path, capsys):
     rows = segment(picture, model, tmp_path / "all", "--everything", "--side", "3", "--sure=-9", "--stable", "0")["annotations"]
     assert rows
     assert segment(picture, model, tmp_path / "none", "--everything", "--side", "3", "--sure", "9")["annotations"] == []
+    assert "try --sure 0.7 --stable 0.7" in capsys.readouterr().err
 
 
 def test_another_run_replaces_the_folder_and_nothing_else_is_replaced(picture, model, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +113,9 @@ class Segment:
         image = torch.from_numpy(on_white(picture)).float() / 127.5 - 1
         if self.everything:
             found = everything(sam, image, self.side, self.sure, self.stable)
+            if not len(found.masks):
+                less = "a model as small as world-sam is rarely so sure: try --sure 0.7 --stable 0.7"
+                print(f"nothing is expected to fit by {self.sure:g} and stable by {self.stable:g}; {less}", file=sys.stderr)
             told: list[dict[str, Any]] = [{"points": [point]} for point in found.points.tolist()]
             return [_row(*row) for row in zip(found.masks, found.iou, found.stability, told, strict=True)]
         prompts, said = self._prompts(picture.width, picture.height)
