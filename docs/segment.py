@@ -8,6 +8,7 @@ python docs/segment.py --measure MODEL FOLDER and with instances in a folder of 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def draw(n: int = 4, size: int = 96) -> None:
 def measure(model: str, folder: str = "") -> None:
     """Every thing is asked for by a click in its middle and by its box."""
     sam = Sam.from_pretrained(locate(model))
-    for way, score in overlap(find("world-sam"), sam).items():
+    for way, score in overlap(replace(find("world-sam"), size=sam.size), sam).items():
         say("the world", way, score)
     if folder:
         squares = [square for pair in labelled(Path(folder)) for square in cut(*pair, sam.size // 2)]

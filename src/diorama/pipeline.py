@@ -302,7 +302,7 @@ class Pipeline:
         """
         if recipe.weights != self.weights:
             raise UserError(
-                f"the picture was made with model {recipe.model!r}, weights {recipe.weights[:10]}, not with {self.name!r}, "
+                f"the picture was made with {recipe.maker}, not with {self.name!r}, "
                 f"weights {self.weights[:10]}: name the folder of that model"
             )
         if [worn[1:] for worn in recipe.adapters] != [worn[1:] for worn in self.adapters]:

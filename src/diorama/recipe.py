@@ -154,6 +154,11 @@ class Recipe(Request):
         return cls.from_dict(_parse(text))
 
     @property
+    def maker(self) -> str:
+        """The model it was made with, in words."""
+        return f"model {self.model!r}, weights {self.weights[:10]}"
+
+    @property
     def parameters(self) -> str:
         """The text that AUTOMATIC1111's web UI writes: prompt, negative prompt, and one line of settings."""
         settings = {

@@ -66,9 +66,8 @@ class Animate:
     def again(cls, recipe: ClipRecipe, first: str | None, system: str, **where: Any) -> Animate:
         """What makes the clip of a recipe again. Raises UserError where model or first frame are not those that it was made with."""
         if (weights := weights_hash(find_model(system))) != recipe.weights:
-            made = f"model {recipe.model!r}, weights {recipe.weights[:10]}"
             raise UserError(
-                f"the clip was made with {made}, not with {system}, weights {weights[:10]}: name that folder with --system"
+                f"the clip was made with {recipe.maker}, not with {system}, weights {weights[:10]}: name that folder with --system"
             )
         if recipe.first and (first is None or not Path(first).is_file() or sha256(first) != recipe.first):
             raise UserError(f"the clip begins with a picture of SHA-256 {recipe.first[:10]}: name its file with --first")

@@ -76,8 +76,7 @@ def _together(pictures: Sequence[Any]) -> Any:
 def _known(recipe: Recipe) -> str:
     """The name of its model. Raises UserError where that is none of ours: a stranger's file may name no folder."""
     if recipe.model not in (*shipped(), *FOUNDATIONS):
-        made = f"model {recipe.model!r}, weights {recipe.weights[:10]}"
-        raise UserError(f"it was made with {made}, which is not a shipped one: name its folder with --system")
+        raise UserError(f"it was made with {recipe.maker}, which is not a shipped one: name its folder with --system")
     return recipe.model
 
 
