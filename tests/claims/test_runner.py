@@ -173,4 +173,5 @@ def test_a_claim_of_the_house_depends_on_its_parts_and_not_on_the_harness():
     names = {path.stem for path in sources.sources([sources.HOUSE / "diorama" / "claims" / "samplers.py"])}
     assert {"samplers", "claim", "solvers", "levels", "frechet", "types"} <= names
     assert not {"runner", "verdict", "scoreboard", "cli"} & names
+    assert not {"cards", "models", "files", "errors"} & names  # another card is no other number
     assert len(sources.source_hash(CLAIM)) == 64

@@ -8,7 +8,7 @@ that of the network would take five diffusions that can be read, each of more FL
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ from diorama.processes.levels import flow
 from diorama.processes.scalings import NetworkDenoiser
 from diorama.processes.solvers import dpmpp_2m
 from diorama.systems.base import System
-from diorama.systems.images.flow import Flow
+from diorama.systems.images.flow import PIXELS, Flow
 from diorama.systems.understanding.classifier import Classifier
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
@@ -84,7 +84,7 @@ class Larger(System):
     network: UNet
 
     card: ClassVar[cards.Card] = cards.IMAGEN
-    process: ClassVar[Diffusion] = Diffusion(solver=dpmpp_2m)
+    process: ClassVar[Diffusion] = replace(PIXELS, solver=dpmpp_2m)  # noise itself is not learned within these steps
 
     def __post_init__(self) -> None:
         self.levels: Callable[[Noise], Tensor] = any_level

@@ -60,6 +60,15 @@ class TextTower(Part):
         device = next(self.parameters()).device
         return ids.to(device), mask.to(device)
 
+    def means(self, word: str) -> bool:
+        """Whether the word has a piece of its own, and so a meaning that it learned."""
+        return len(self.pieces_of(word)) == 1
+
+    def pieces_of(self, word: str) -> list[str]:
+        """The pieces of a word; none where it cannot be spelled."""
+        pieces = self.tokenizer.encode(word, add_special_tokens=False).tokens
+        return [] if pieces == [getattr(self.tokenizer.model, "unk_token", None)] else pieces
+
     @classmethod
     def build(cls, config: Any, folder: Path) -> Self:
         return cls(config, read_tokenizer(folder / "tokenizer.json"))

@@ -81,12 +81,10 @@ class DreamBooth(System):
             self.painter.network.requires_grad_(True)
 
     def _check_identifier(self) -> None:
-        """A word with a piece of its own has a meaning already; one that cannot be spelled is like all others that cannot."""
-        word, tokenizer = self.words.identifier, self.painter.text.tokenizer
-        pieces = tokenizer.encode(word, add_special_tokens=False).tokens
-        if len(pieces) < 2:
-            known = pieces not in ([], [getattr(tokenizer.model, "unk_token", None)])
-            why = "means something to" if known else "cannot be spelled by"
+        """A word that means something would be fought over; one that cannot be spelled is like all others that cannot."""
+        word, text = self.words.identifier, self.painter.text
+        if text.means(word) or not text.pieces_of(word):
+            why = "means something to" if text.means(word) else "cannot be spelled by"
             raise UserError(f"identifier {word!r} {why} this model: use a short word without a meaning, such as sks or zwx")
 
     def learn(
