@@ -405,6 +405,24 @@ DREAMFUSION = Card(
 )
 
 
+STABLE_DIFFUSION = Card(
+    slug="stable-diffusion",
+    title="Stable Diffusion checkpoints",
+    paper="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022 (arXiv 2112.10752)",
+    year=2022,
+    family="images",
+    verb="sample",
+    summary="A sentence to a picture, by a checkpoint that is there already: a folder in diffusers' layout, or hub:OWNER/NAME.",
+    claim="none of its own: a test holds its pictures to those of diffusers",
+    parts={
+        "codec": "KLCodec, frozen: AutoencoderKL",
+        "text": "ClipText, frozen: CLIPTextModel",
+        "network": "DiffusersUNet: UNet2DConditionModel",
+        "process": "Diffusion(Epsilon or V over the scheduler's table)",
+    },
+    place="diorama.systems.images.stable_diffusion:StableDiffusion",
+)
+
 DREAMBOOTH = Card(
     slug="dreambooth",
     title="DreamBooth",
@@ -533,6 +551,7 @@ def catalogue() -> dict[str, Card]:
             LDM,
             DDPM,
             GUIDED_DIFFUSION,
+            STABLE_DIFFUSION,
             DREAMBOOTH,
             FEW_STEP,
             GLIDE,

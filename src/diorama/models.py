@@ -15,6 +15,11 @@ INDEX = "model_index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as peft names them
 FORMAT_VERSION = 1
 
+HUB = "hub:"  # hub:OWNER/NAME, or hub:OWNER/NAME@REVISION
+READ = {"StableDiffusionPipeline": "stable-diffusion"}  # pipelines of diffusers: the systems that they are here
+FETCHED = [INDEX, "scheduler/*", "tokenizer/*", *(f"{part}/*" for part in ("unet", "vae", "text_encoder"))]
+WEIGHTS = ("*/model.safetensors", "*/diffusion_pytorch_model.safetensors")
+
 
 def shipped() -> list[str]:
     """The names of the models that came with the package."""
@@ -27,7 +32,12 @@ def made() -> Path:
 
 
 def locate(name: str | Path) -> Path:
-    """The folder of a shipped or a saved model; a run's own folder leads to its model. Raises UserError where there is none."""
+    """The folder of a shipped or a saved model; a run's own folder leads to its model; hub:OWNER/NAME is fetched.
+
+    Raises UserError where there is none.
+    """
+    if str(name).startswith(HUB):
+        return fetched(str(name))
     folder = Path(name).expanduser()
     for known in (asset(str(name)), made() / str(name)):
         if folder == Path(folder.name) and (known / INDEX).is_file():
@@ -44,6 +54,23 @@ def locate(name: str | Path) -> Path:
         raise UserError(f"{name} is not a saved model ({INDEX} is missing): give a folder that save_pretrained or train wrote")
     allowed = " or ".join([*shipped(), "the folder of a saved one"])
     raise UserError(f"model {str(name)!r} is not known: use {allowed}")
+
+
+def fetched(name: str) -> Path:
+    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, fetched once, never a pickle.
+
+    Raises UserError where it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repo, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        folder = snapshot_download(repo, revision=revision or None, allow_patterns=FETCHED, ignore_patterns=["*.bin", "*.fp16.*"])
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UserError(f"{name} cannot be fetched ({reason}): write hub:OWNER/NAME, or give a folder that holds it") from None
+    return Path(folder)
 
 
 def ships_adapter(name: str) -> bool:
@@ -87,6 +114,8 @@ def index_of(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is not a saved system ({INDEX} is missing): give a folder that save_pretrained or train wrote")
     index = read_json(path)
+    if isinstance(index, dict) and "_diffusers_version" in index:
+        return _of_diffusers(index, path)
     if not isinstance(index, dict) or "system" not in index:
         raise UserError(f"{path} names no system: it was not written by diorama")
     version = index.get("format_version", FORMAT_VERSION)
@@ -95,16 +124,31 @@ def index_of(folder: Path) -> dict[str, Any]:
     return index
 
 
+def _of_diffusers(index: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What diffusers wrote, with what it would be asked for by default. Raises UserError for a pipeline that is not read."""
+    kind = index.get("_class_name")
+    if kind not in READ:
+        raise UserError(f"{path} is a {kind} of diffusers, which is not read yet: give a {' or a '.join(READ)}")
+    return {"defaults": {"steps": 25, "guidance": 7.5, "solver": "dpmpp_2m"}, **index, "system": READ[kind]}
+
+
 def known_as(folder: Path) -> str:
-    """What people call the model: never more of its path than the last folder."""
+    """What people call the model: its name on the hub, else never more of its path than the last folder."""
     if folder.parent == asset(""):
         return folder.name
+    if folder.parent.name == "snapshots" and (repo := folder.parents[1].name).startswith("models--"):
+        return HUB + "/".join(repo.split("--")[1:])
     return str(index_of(folder).get("name") or folder.resolve().name)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a saved system's weights, part by part in name order; a safety checker is no part of it."""
+    return sorted(path for pattern in WEIGHTS for path in folder.glob(pattern) if path.parent.name != "safety_checker")
 
 
 def weights_hash(folder: Path) -> str:
     """One SHA-256 over the weight files of a saved system, part by part in name order; 64 hexadecimal digits."""
-    digest, files = hashlib.sha256(), sorted(folder.glob("*/model.safetensors"))
+    digest, files = hashlib.sha256(), weight_files(folder)
     if not files:  # the hash of nothing would fit any other model that has gone
         raise UserError(f"the weights of {folder.name} are not there any more: fetch or make the folder again")
     for path in files:

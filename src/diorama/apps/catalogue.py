@@ -16,7 +16,7 @@ from diorama.apps.output import find_model
 from diorama.cards import Card, catalogue, find
 from diorama.claims import scoreboard
 from diorama.errors import UserError
-from diorama.models import index_of, known_as, locate, shipped, weights_hash
+from diorama.models import index_of, known_as, locate, shipped, weight_files, weights_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def _verdict_lines(slug: str) -> list[str]:
 
 def _model(folder: Path) -> dict[str, Any]:
     index = index_of(folder)
-    weights = sorted(folder.glob("*/model.safetensors"))
+    weights = weight_files(folder)
     return {
         "name": known_as(folder),
         "weights": weights_hash(folder),

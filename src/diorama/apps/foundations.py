@@ -14,7 +14,7 @@ from diorama.apps.flags import flag
 from diorama.assets import asset
 from diorama.files import read_json
 from diorama.foundations.registry import FOUNDATIONS, find, folder_of
-from diorama.models import INDEX, made
+from diorama.models import INDEX, made, weight_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def _row(name: str) -> dict[str, Any]:
     """What is known of a model without opening its weights."""
     what, folder = find(name), folder_of(name)
     index: Mapping[str, Any] = {} if folder is None else read_json(folder / INDEX)
-    weights = [] if folder is None else folder.glob("*/model.safetensors")
+    weights = [] if folder is None else weight_files(folder)
     return {
         "name": name,
         "system": what.system,

@@ -57,7 +57,7 @@ class Generate:
     grid: Annotated[bool, flag()] = False
     """One sheet of all pictures instead of a file for each."""
     system: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "default"
-    """A shipped model, or the folder of a saved one."""
+    """A shipped model, the folder of a saved one or of a checkpoint of diffusers, or hub:OWNER/NAME."""
     fast: Annotated[bool, flag()] = False
     """In a few steps, without guidance: the model wears its fast adapter, where one is shipped."""
     upsample_prompt: Annotated[bool, flag()] = False

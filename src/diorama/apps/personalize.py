@@ -32,7 +32,7 @@ class Personalize:
     out: Annotated[str | None, flag("DIR", "-o")] = None
     """Where it goes; a new folder here, named after the words, where not given."""
     system: Annotated[str, flag("NAME|DIR")] = "default"
-    """The model that learns: a shipped one, or the folder of a saved one."""
+    """The model that learns: a shipped one, the folder of a saved one or of a checkpoint of diffusers, or hub:OWNER/NAME."""
     full: Annotated[bool, flag()] = False
     """All of its network learns, and a whole model is written."""
     rank: int = 8
@@ -40,9 +40,9 @@ class Personalize:
     prior: int = 100
     """Pictures of the class that the model paints first, and keeps in mind; 0 is none, and then the class turns into the subject."""
     steps: Annotated[int | None, flag("INT")] = None
-    """Of training; 400 where not given."""
+    """Of training; 400 where not given, 1,000 for a network as large as Stable Diffusion's."""
     lr: Annotated[float | None, flag("FLOAT")] = None
-    """Learning rate; 0.002 where not given, 0.0003 with --full."""
+    """Learning rate; 0.002 where not given, 0.0003 with --full; for a large network 0.0001 and 0.000005."""
     seed: int = 0
     """Of the class pictures and of training."""
     device: str = "auto"
@@ -55,13 +55,13 @@ class Personalize:
         find_model(self.system)
         out = free(Path(slug(self.words))) if self.out is None else Path(self.out)
         check_new(out, INDEX if self.full else ADAPTER)  # before minutes of work
-        from diorama.systems.images.dreambooth import PLANS, DreamBooth, Words  # torch, from here on
+        from diorama.systems.images.dreambooth import DreamBooth, Words, plan_for  # torch, from here on
 
         words, (model, painter) = Words.of(self.words), load_painter(self, "personalised")
         image = _read(Path(self.pictures), model.size)
         if self.full:
             painter.check_apart(out)
-        plan = planned(PLANS["full" if self.full else "lora"], self)
+        plan = planned(plan_for(painter, self.full), self)
         system = DreamBooth(painter, words, 0 if self.full else self.rank)
         with steps_bar("painting the class") as on_paint, progress(plan) as on_step:
             system.learn(image, plan, self.prior, on_paint=on_paint, on_step=on_step, **model.defaults)

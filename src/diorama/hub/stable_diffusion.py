@@ -1,0 +1,230 @@
+"""The parts of a Stable Diffusion checkpoint: diffusers' and transformers' own networks, with the edges of ours.
+
+Each is read from, and written to, its own folder of diffusers' layout, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from diorama.conditions.text import TextTower
+from diorama.errors import UserError
+from diorama.parts import Part
+from diorama.processes.diffusion import Diffusion
+from diorama.processes.levels import cosine, linear_abar, scaled_linear
+from diorama.processes.scalings import Epsilon, V
+from diorama.storage import Storage
+from diorama.types import Condition, Noise, TextEmbedding
+
+RARE = 40_000  # of CLIP's 49,408 pieces the later ones: letters that hardly ever stand together, "sks" the 48,136th
+
+HOW: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What the house asks of a codec."""
+
+    latent: int  # channels
+    stride: int  # pixels along each side of one latent position
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the house asks of a text tower."""
+
+    width: int
+    max_tokens: int
+
+
+class KLCodec(Part):
+    """AutoencoderKL: colours to latents of about unit variance, and back with an alpha of 1 everywhere; what is encoded stands on white."""
+
+    Config = Sides
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+        self.config = Sides(model.config.latent_channels, 2 ** (len(model.config.block_out_channels) - 1))
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """(b, 3 or 4, h, w) in [-1, 1] to (b, latent, h / stride, w / stride): the mean, or a sample."""
+        law = self.model.encode(x[:, :3]).latent_dist
+        z = law.mean if noise is None else law.mean + law.std * noise.normal(*law.mean.shape[1:]).to(law.mean)
+        return (z - self._shift) * self.model.config.scaling_factor
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(b, 4, h, w)."""
+        x = self.model.decode(z / self.model.config.scaling_factor + self._shift).sample
+        return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+    @property
+    def _shift(self) -> float:
+        return self.model.config.shift_factor or 0.0
+
+    def write(self, folder: Path, storage: Storage) -> None:
+        self.model.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        with _told(folder):
+            from diffusers import AutoencoderKL
+
+            return cls(AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, **HOW))
+
+
+class ClipText(TextTower):
+    """CLIP's text tower. Sentences to tokens (b, n, d), n always as many as fit, all of them attended to; pooled (b, d).
+
+    A blank sentence asks for nothing: zeros and a mask that is all false, for which the network puts `nothing`.
+    """
+
+    Config = Words
+    frozen = True
+
+    def __init__(self, model: Any, tokenizer: Any):
+        super().__init__()
+        self.model, self.words = model, tokenizer
+        self.config = Words(model.config.hidden_size, min(tokenizer.model_max_length, model.config.max_position_embeddings))
+        self.use(tokenizer.backend_tokenizer)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> ClipText:
+        """It stays as it is."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, texts: Sequence[str]) -> TextEmbedding:
+        tokens, pooled = self._encode(texts)
+        asked = torch.tensor([bool(text.strip()) for text in texts], device=tokens.device)
+        mask = asked[:, None].expand(tokens.shape[:2])
+        return TextEmbedding(tokens * mask[..., None], mask, pooled * asked[:, None])
+
+    @torch.no_grad()
+    def nothing(self) -> Tensor:
+        """(1, n, d): what it makes of a sentence without words, which the network learned as nothing asked."""
+        return self._encode([""])[0]
+
+    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids = torch.full((len(texts), self.config.max_tokens), self.words.pad_token_id)
+        for row, text in zip(ids, texts, strict=True):
+            pieces = self.tokenizer.encode(text).ids
+            row[: len(pieces)] = torch.tensor(pieces)
+        seen = self.model(ids.to(self.model.device))
+        return seen.last_hidden_state, seen.pooler_output
+
+    def means(self, word: str) -> bool:
+        """Whether the word has a piece of its own that is not too rare to have a meaning (Ruiz et al. 2023, sec. 3.2)."""
+        pieces = self.tokenizer.encode(word, add_special_tokens=False).ids
+        return len(pieces) == 1 and pieces[0] < RARE
+
+    def write(self, folder: Path, storage: Storage) -> None:
+        self.model.save_pretrained(folder)
+        self.words.save_pretrained(folder.parent / "tokenizer")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        with _told(folder):
+            from transformers import CLIPTextModel, CLIPTokenizer
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()  # the verbs have their own
+            tokenizer = CLIPTokenizer.from_pretrained(Path(folder).parent / "tokenizer", local_files_only=True)
+            return cls(CLIPTextModel.from_pretrained(folder, dtype=torch.float32, **HOW), tokenizer)
+
+
+class DiffusersUNet(Part):
+    """UNet2DConditionModel as a network of the house: c_noise is an index of the table. `nothing` stands where nothing is asked."""
+
+    Config = Sides
+    nothing: Tensor  # (1, n, d)
+
+    def __init__(self, model: Any):
+        super().__init__()
+        if model.config.in_channels != model.config.out_channels:
+            raise UserError(
+                f"its network takes {model.config.in_channels} channels and gives {model.config.out_channels}, as one that is also "
+                "shown a picture: that is not read yet, give a checkpoint of words to pictures"
+            )
+        self.model = model
+        self.register_buffer("nothing", torch.zeros(1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
+        """x (b, c, h, w), c_noise (b,), like x."""
+        tokens = self.nothing.expand(len(x), -1, -1)
+        if condition.text is not None:
+            tokens = torch.where(condition.text.mask.any(1)[:, None, None], condition.text.tokens, tokens)
+        return self.model(x, c_noise, encoder_hidden_states=tokens).sample
+
+    def write(self, folder: Path, storage: Storage) -> None:
+        self.model.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        with _told(folder):
+            from diffusers import UNet2DConditionModel
+
+            return cls(UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, **HOW))
+
+
+@contextmanager
+def _told(folder: str | Path) -> Iterator[None]:
+    """What hinders reading this folder, as a UserError: a library that is not here, a part that is missing, damaged or pickled."""
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is not there: fetch the checkpoint again, all of it")
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(f"a checkpoint of diffusers needs more than is here ({error}): pip install 'diorama[hub]'") from error
+    except Exception as error:  # each of the libraries raises its own
+        line = str(error).strip().partition("\n")[0]
+        raise UserError(f"{folder} cannot be read ({line}): fetch it again, its weights as .safetensors") from error
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+KINDS: Mapping[str, type[Epsilon] | type[V]] = {"epsilon": Epsilon, "v_prediction": V}
+TABLES: Mapping[str, Callable[..., tuple[float, ...]]] = {
+    "linear": linear_abar,
+    "scaled_linear": scaled_linear,
+    "squaredcos_cap_v2": lambda n, low, high: cosine(n),
+}
+
+
+def diffusion(schedule: Mapping[str, Any]) -> Diffusion:
+    """The process that a scheduler's config describes, whatever its solver. Raises UserError where it is none that we know."""
+    kind, table = schedule.get("prediction_type", "epsilon"), schedule.get("beta_schedule", "linear")
+    for name, value, known in (("prediction_type", kind, KINDS), ("beta_schedule", table, TABLES)):
+        if value not in known:
+            raise UserError(f"its scheduler has {name} {value!r}, which is not read: give a checkpoint with {' or '.join(known)}")
+    if schedule.get("trained_betas") or schedule.get("rescale_betas_zero_snr"):
+        raise UserError("its scheduler has levels of its own (trained_betas or rescale_betas_zero_snr), which are not read yet")
+    n, low, high = (schedule.get(*what) for what in (("num_train_timesteps", 1000), ("beta_start", 1e-4), ("beta_end", 0.02)))
+    return Diffusion.of_table(KINDS[kind], TABLES[table](n, low, high))
+
+
+def index(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """What diffusers writes into model_index.json."""
+    from diffusers import __version__
+
+    solver = schedule.get("_class_name", "DDIMScheduler")
+    theirs = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": solver}
+    words = {"text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
+    left_out = ("safety_checker", "feature_extractor", "image_encoder")
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": __version__,
+        "requires_safety_checker": False,
+        **{name: ["diffusers", kind] for name, kind in theirs.items()},
+        **{name: ["transformers", kind] for name, kind in words.items()},
+        **{name: [None, None] for name in left_out},
+    }

@@ -1,0 +1,70 @@
+"""Stable Diffusion: a checkpoint in diffusers' layout, as one more painter of sentences in latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from diorama import cards
+from diorama.files import atomic_folder, read_json, write_json
+from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, diffusion, index
+from diorama.models import INDEX
+from diorama.processes.diffusion import Diffusion
+from diorama.processes.levels import respaced
+from diorama.storage import Storage
+from diorama.systems.images.latent import LatentPainter
+
+SCHEDULE = "scheduler/scheduler_config.json"
+
+
+@dataclass(eq=False)
+class StableDiffusion(LatentPainter):
+    """Sentences to pictures whose alpha is 1 everywhere (Rombach et al. 2022): what stands on a painter stands on this one too."""
+
+    codec: KLCodec  # type: ignore[assignment]
+    text: ClipText
+    network: DiffusersUNet  # type: ignore[assignment]
+    schedule: Mapping[str, Any] = field(default_factory=dict)  # its scheduler's config
+
+    card: ClassVar[cards.Card] = cards.STABLE_DIFFUSION
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.network.nothing = self.text.nothing()
+
+    @cached_property
+    def process(self) -> Diffusion:
+        return diffusion(self.schedule)
+
+    def levels(self, steps: int) -> Tensor:
+        sigmas = self.process.scaling.sigmas
+        assert sigmas is not None
+        return respaced(sigmas, steps)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """The checkpoint in this folder. Raises UserError where a part is missing or damaged, or of a kind that is not read."""
+        folder = Path(folder)
+        codec, text = KLCodec.from_pretrained(folder / "vae"), ClipText.from_pretrained(folder / "text_encoder")
+        network, schedule = DiffusersUNet.from_pretrained(folder / "unet"), read_json(folder / SCHEDULE)
+        size = network.model.config.sample_size * codec.config.stride
+        system = cls(codec, text, network, size=size, schedule=schedule).eval()
+        system.process  # noqa: B018 - a scheduler that is not read is told here
+        system.origin = folder.resolve()
+        return system
+
+    def save_pretrained(self, folder: str | Path, storage: Storage = "float32", **about: Any) -> None:
+        """In diffusers' layout again, in float32, so that both read it; `about` goes into the index. All of it or nothing."""
+        self.check_apart(folder)
+        with atomic_folder(folder, replaces=INDEX) as new:
+            for name, part in (("vae", self.codec), ("text_encoder", self.text), ("unet", self.network)):
+                (new / name).mkdir()
+                part.write(new / name, storage)
+            (new / SCHEDULE).parent.mkdir()
+            write_json(new / SCHEDULE, dict(self.schedule))
+            write_json(new / INDEX, {**about, **index(self.schedule)})
