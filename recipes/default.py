@@ -21,9 +21,10 @@ from diorama.networks.precision import processor_kind, use_cores
 from diorama.pictures import labelled, sheet
 from diorama.pipeline import load
 from diorama.recipe import Request
+from diorama.sources import Data
 from diorama.systems.base import load_system
 from diorama.systems.images.flow import Flow
-from diorama.train import Data, minutes, train
+from diorama.train import minutes, train
 from diorama.training.plan import Plan
 from diorama.types import OnStep, Step
 

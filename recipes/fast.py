@@ -16,7 +16,7 @@ import tyro
 
 from diorama.data.order import index_at
 from diorama.files import atomic_file
-from diorama.train import Data
+from diorama.sources import Data
 from diorama.types import Noise, mix
 
 SEED = 0  # of the split and the order that the default model was trained with

@@ -8,10 +8,12 @@ import torch
 
 from diorama.errors import UserError
 from diorama.networks.precision import has_bfloat16_units
+from diorama.networks.unet import UNet
+from diorama.sources import Data, Worlds
 from diorama.systems.base import load_system
 from diorama.systems.images import flow
 from diorama.systems.images.flow import Flow
-from diorama.train import Data, train
+from diorama.train import train
 from diorama.training.plan import Plan
 from diorama.types import Noise
 
@@ -186,6 +188,64 @@ def test_an_out_that_is_a_file_is_told_in_one_line(run):
 def test_composed_pictures_and_a_hold_out_without_concepts(run):
     run(compose=1, hold_out=0.1)
     assert run.said[0].startswith("12 pictures")  # what is there, not what is composed of it
+
+
+# --- from a trained model -------------------------------------------------------------------------
+
+
+def begun(run, tmp_path, start, data=None):
+    """A run that goes on from this model."""
+    plan = replace(PLAN, steps=2, lr=1e-3)
+    train("flow", data or run.data, tmp_path / "tuned", plan, start=start, say=run.said.append)
+    return Flow.from_pretrained(tmp_path / "tuned" / "model")
+
+
+def test_it_goes_on_from_all_of_a_trained_model(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(Flow, "new", None)  # would fail
+    start = Flow.from_pretrained(done.out / "model")
+    tuned = begun(done, tmp_path, done.out / "model")
+    assert tuned.styles == start.styles
+    moved = [(a - b).abs().max() for a, b in zip(tuned.network.parameters(), start.network.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.01  # two small steps from there
+    for name in ("codec", "text"):
+        assert all(
+            torch.equal(a, b) for a, b in zip(getattr(tuned, name).parameters(), getattr(start, name).parameters(), strict=True)
+        )
+
+
+def test_labels_are_told_by_their_names(done, tmp_path):
+    """Of a model that knows another label before those of the data, in another order, the same rows learn."""
+    model = Flow.from_pretrained(done.out / "model")
+    known = ("strange", *reversed(model.styles))
+    network = tiny.randomised(UNet(replace(model.network.config, labels=len(known))))
+    wide = Flow(model.codec, model.text, network, known, 16)
+    wide.save_pretrained(tmp_path / "wide")
+    tuned = begun(done, tmp_path, tmp_path / "wide")
+    moved = (rows_of_labels(tuned) - rows_of_labels(wide)).abs().amax(1)
+    assert tuned.styles == known
+    assert moved[1] < moved[2:].min() / 10  # after the row for no label; weights decay a little
+
+
+def rows_of_labels(model):
+    return next(value for name, value in model.network.state_dict().items() if "label" in name)
+
+
+def test_labels_that_the_model_does_not_know_are_told(done, tmp_path):
+    model = Flow.from_pretrained(done.out / "model")
+    wide = Flow(model.codec, model.text, UNet(replace(model.network.config, labels=1)), ("strange",), 16)
+    wide.save_pretrained(tmp_path / "wide")
+    begun(done, tmp_path, tmp_path / "wide")
+    assert any("labels that the model does not know are left out" in line for line in done.said)
+    Flow(wide.codec, wide.text, wide.network, ("strange",), 32).save_pretrained(tmp_path / "larger")
+    with pytest.raises(UserError, match=r"the labels of world .* are not the model's \(strange\): begin anew"):
+        begun(done, tmp_path / "w", tmp_path / "larger", data=Worlds(size=32))
+
+
+def test_another_system_or_size_cannot_be_gone_on_from(done, tmp_path):
+    with pytest.raises(UserError, match="is a saved flow, which is no autoencoder: name another with --start"):
+        train("autoencoder", done.data, tmp_path / "x", PLAN, start=done.out / "model", say=done.said.append)
+    with pytest.raises(UserError, match="size 32 is not that of the model in .*: use --size 16"):
+        train("flow", replace(done.data, size=32), tmp_path / "x", PLAN, start=done.out / "model", say=done.said.append)
 
 
 def test_a_codec_is_trained_and_normalised(run):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 
@@ -15,159 +15,23 @@ from diorama.assets import asset
 from diorama.cards import find, system_class
 from diorama.conditions.caption import CaptionEncoder
 from diorama.data.batches import Ahead, Batches
-from diorama.data.clips import Animations, ClipBatches
-from diorama.data.compose import Composed
+from diorama.data.clips import ClipBatches
 from diorama.data.encoded import Encoded, encode, fingerprint, sayings, stamps
-from diorama.data.open import describe, open_data
+from diorama.data.open import describe
 from diorama.data.source import Source
-from diorama.data.views import Repeated, Subset, hold_out
+from diorama.data.views import Relabelled
 from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, tidy, write_json
 from diorama.models import weights_hash
 from diorama.networks.precision import ground
+from diorama.sources import Anything, Data, Films, Worlds
 from diorama.systems.base import Kind, System, load_system, read_part
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
-from diorama.types import Batch, Noise, OnStep, ignore, mix
-from diorama.worlds.clip_source import ClipWorld
-from diorama.worlds.clips import ClipRules
+from diorama.types import Batch, Noise, OnStep, ignore
 from diorama.worlds.parts import Masked
-from diorama.worlds.scene import Rules
-from diorama.worlds.source import ENDLESS, World, WorldBatches, unseen
-from diorama.worlds.view_source import ViewWorld
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Someone's pictures to train on, and how to look at them."""
-
-    path: Path
-    on_white: bool = False  # RGB is stored already laid on white; alpha is a mask
-    size: int = 128  # pixels along a side
-    compose: int = 0  # true captions composed from alpha: this many composed pictures per picture; 0 for none
-    often: str = ""  # FIELD=TIMES: items whose field is true are seen that many times as often
-    hold_out: float = 0.0  # share of (concept, style) combinations, where the data names them, never trained on
-    cache: bool = True  # see every picture once through the frozen encoders and train on what they saw
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def open(self, seed: int) -> Source:
-        """All there is."""
-        source = open_data(self.path, on_white=self.on_white)
-        if not len(source):
-            raise UserError(f"{self.path} holds no pictures: give a folder of pictures or .tar shards")
-        return source
-
-    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
-        """The pictures to train on, and a few that are not (for the held-out loss)."""
-        train: Source
-        held: Source
-        train, held = hold_out(source, self.hold_out, seed)
-        if not len(held):
-            train, held = _every(source, 20)
-        train = self._repeated(train)
-        return Composed(train, self.compose * len(train), seed) if self.compose else train, held
-
-    def _repeated(self, source: Source) -> Source:
-        if not self.often:
-            return source
-        name, _, times = self.often.partition("=")
-        if not times.isdigit() or int(times) < 1:
-            raise UserError(f"--often {self.often!r} is not FIELD=TIMES: for example base=3")
-        return Repeated(source, [int(times) if source.record(i).get(name) else 1 for i in range(len(source))])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worlds:
-    """The miniature world to train on: every picture new. `rules` are the fields of `worlds.scene.Rules`."""
-
-    size: int = 64  # pixels along a side
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    label: str = "style"  # what its labels are: style, shape, colour or kind
-    form: str | None = None  # of its captions
-    hold_out: float = 0.0  # share of (colour, shape) pairs never trained on
-
-    name: ClassVar[str] = "world"
-    cache: ClassVar[bool] = False  # no picture comes twice
-
-    def open(self, seed: int) -> Source:
-        return self.world(seed, self.hold_out)
-
-    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
-        """The world without what is held out, and another one with all there is."""
-        return source, self.world(mix(seed, 1))
-
-    def world(self, seed: int, hold_out: float = 0.0) -> Source:
-        return World(seed, ENDLESS, self.size, _without(Rules(**self.rules), hold_out), self.form, self.label)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clips(Worlds):
-    """The miniature world in motion: every clip new. `rules` are the fields of `worlds.clips.ClipRules`."""
-
-    size: int = 32
-    label: str = "motion"  # camera, law or motion
-
-    name: ClassVar[str] = "clips"
-
-    def world(self, seed: int, hold_out: float = 0.0) -> Source:
-        rules = ClipRules(**self.rules)
-        rules = replace(rules, world=_without(rules.world, hold_out))
-        clips = ClipWorld(seed, ENDLESS, self.size, rules, self.form, self.label)
-        return cast(Source, clips)  # in all but that its items are no pictures, which only `Batches` would read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views(Worlds):
-    """Single solids of the miniature world, seen from anywhere, under captions that say from where."""
-
-    size: int = 32
-
-    name: ClassVar[str] = "views"
-
-    def world(self, seed: int, hold_out: float = 0.0) -> Source:
-        views = ViewWorld(seed, ENDLESS, self.size, _without(Rules(**self.rules), hold_out))
-        return cast(Source, views)  # read by number, as clips are
-
-
-@dataclass(frozen=True, kw_only=True)
-class Films:
-    """Someone's animations to train on."""
-
-    path: Path
-    size: int = 32  # pixels along a side
-    frames: int = 8
-    fps: float = 8.0
-
-    cache: ClassVar[bool] = False
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def open(self, seed: int) -> Source:
-        return Animations(self.path, self.fps)
-
-    def split(self, source: Source, seed: int) -> tuple[Source, Source]:
-        return _every(source, 20)
-
-
-def _without(rules: Rules, share: float) -> Rules:
-    """The rules but for a share of their (colour, shape) pairs."""
-    return replace(rules, held_out=(*rules.held_out, *unseen(rules, share)))
-
-
-def _every(source: Source, n: int) -> tuple[Source, Source]:
-    """All but every n-th item, at most 64 of them, and those. A set too small to spare any is its own test."""
-    held = list(range(0, len(source), n))[:64] if len(source) >= 2 * n else []
-    kept = sorted(set(range(len(source))) - set(held))
-    return Subset(source, kept), Subset(source, held or kept[:64])
-
-
-Anything = Data | Worlds | Films
+from diorama.worlds.source import World, WorldBatches
 
 
 def train(
@@ -178,6 +42,7 @@ def train(
     *,
     preset: str = "mini",
     base: Path | None = None,
+    start: Path | None = None,
     tensorboard: bool = False,
     name: str = "",
     on_step: OnStep = ignore,
@@ -187,7 +52,8 @@ def train(
     """Train a system on the pictures of `data` into `out`; start again with the same words to resume.
 
     `base` is a saved system whose frozen parts (codec, text encoder) are taken over; the shipped default
-    if None. Leaves checkpoints, samples, log.jsonl and, at the end, `out/model`.
+    if None. `start` is a saved one of this system that is carried on with, whatever its preset. Leaves checkpoints,
+    samples, log.jsonl and, at the end, `out/model`.
     """
     kind: type[System] = system_class(find(slug))
     if isinstance(data, Worlds) and data.form is None:
@@ -203,7 +69,11 @@ def train(
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
-        system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
+        if start is None:
+            system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
+        else:
+            system = parts.whole(start, kind, data.size)
+            source, held = _in_words_of(system, data, source, held, say)
         _make(out)  # not before all that may refuse
         for folder in (out, out / "samples", out / "checkpoints") if main else ():
             tidy(folder)
@@ -226,6 +96,22 @@ def train(
     if history.skipped:
         say(f"{history.skipped} steps were left out because their loss or gradient was not finite")
     return history
+
+
+def _in_words_of(
+    system: System, data: Anything, source: Source, held: Source, say: Callable[[str], None]
+) -> tuple[Source, Source]:
+    """What is trained on and what is not, under the labels that a trained system knows. Raises UserError for a world that has others."""
+    known = tuple(getattr(system, "styles", getattr(system, "labels", ())))
+    if not known or source.labels == known:
+        return source, held
+    if not isinstance(data, Data):
+        raise UserError(
+            f"the labels of {data.name} ({', '.join(source.labels)}) are not the model's ({', '.join(known)}): begin anew"
+        )
+    if strange := sorted(set(source.labels) - set(known)):
+        say(f"labels that the model does not know are left out: {', '.join(strange[:5])}{', ...' * (len(strange) > 5)}")
+    return Relabelled(source, known), Relabelled(held, known)
 
 
 def _finished(out: Path, steps: int) -> bool:
@@ -296,6 +182,16 @@ class Parts:
             raise UserError(f"there is no trained part {name!r} to stand on: name the folder of a model that has it with --base")
         self.taken[name] = sha256(folder / "model.safetensors")
         return read_part(folder, kind)
+
+    def whole(self, folder: Path, kind: type[System], size: int) -> System:
+        """A trained system to carry on with. Raises UserError where it is another one, or of another size."""
+        system = load_system(folder)
+        if type(system) is not kind:
+            raise UserError(f"{folder} is a saved {system.card.slug}, which is no {kind.card.slug}: name another with --start")
+        if (own := getattr(system, "size", size)) != size:
+            raise UserError(f"size {size} is not that of the model in {folder}: use --size {own}")
+        self.taken["start"] = weights_hash(folder)
+        return system
 
     def _system(self, name: str, kind: type[Kind]) -> Kind:
         """All of `base`."""

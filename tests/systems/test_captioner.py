@@ -8,9 +8,10 @@ from diorama.conditions.caption import CaptionEncoder
 from diorama.conditions.writer import Writer, WriterConfig
 from diorama.errors import UserError
 from diorama.networks.vit import ViT, ViTConfig
+from diorama.sources import Data, Worlds
 from diorama.systems.base import load_system
 from diorama.systems.understanding.captioner import FORMS, Captioner
-from diorama.train import Data, Parts, Worlds, train
+from diorama.train import Parts, train
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise

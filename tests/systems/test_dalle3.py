@@ -9,10 +9,11 @@ from diorama.conditions.caption import CaptionConfig, CaptionEncoder
 from diorama.conditions.writer import Writer, WriterConfig
 from diorama.errors import UserError
 from diorama.recipe import read_recipe
+from diorama.sources import Data
 from diorama.systems.base import load_system
 from diorama.systems.images.dalle3 import Dalle3, PromptUpsampler
 from diorama.systems.images.flow import Flow
-from diorama.train import Data, train
+from diorama.train import train
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise

@@ -12,10 +12,11 @@ from diorama.networks.unet import UNet
 from diorama.pipeline import load
 from diorama.processes.levels import cosine
 from diorama.processes.scalings import Epsilon
+from diorama.sources import Data
 from diorama.systems.base import load_system
 from diorama.systems.images.kandinsky3 import Kandinsky3
 from diorama.systems.images.vq import VectorQuantised
-from diorama.train import Data, train
+from diorama.train import train
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise

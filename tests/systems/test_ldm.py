@@ -13,9 +13,10 @@ from diorama.networks.unet import UNet, UNetConfig
 from diorama.pipeline import load
 from diorama.processes.levels import scaled_linear
 from diorama.processes.scalings import Epsilon
+from diorama.sources import Data, Worlds
 from diorama.systems.base import load_system
 from diorama.systems.images.ldm import PRESETS, LatentDiffusion
-from diorama.train import Data, Worlds, train
+from diorama.train import train
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise
 

@@ -12,6 +12,7 @@ from diorama.foundations.world import world_of
 from diorama.networks.prompts import Prompts
 from diorama.networks.two_way import Answer
 from diorama.networks.vit import ViTConfig
+from diorama.sources import Data, Worlds
 from diorama.systems.base import load_system
 from diorama.systems.understanding import sam as module
 from diorama.systems.understanding.everything import (
@@ -30,7 +31,7 @@ from diorama.systems.understanding.everything import (
     stability,
 )
 from diorama.systems.understanding.sam import Frame, Sam, crops, picked, shrunk
-from diorama.train import Data, Worlds, train
+from diorama.train import train
 from diorama.training.loop import fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise

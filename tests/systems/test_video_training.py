@@ -11,9 +11,10 @@ from diorama.apps.cli import main
 from diorama.apps.plan import Plan as Planned
 from diorama.apps.plan import forecast
 from diorama.cards import find
+from diorama.sources import Clips, Films
 from diorama.systems.base import load_system
 from diorama.systems.video.video_ldm import VideoLDM
-from diorama.train import Clips, Films, train
+from diorama.train import train
 from diorama.training.plan import Plan
 from diorama.types import Noise
 

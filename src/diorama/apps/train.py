@@ -22,7 +22,7 @@ from diorama.recipe import SIZES
 from diorama.training.plan import Plan
 
 if TYPE_CHECKING:
-    from diorama.train import Anything
+    from diorama.sources import Anything
 
 QUIET = 30.0  # seconds between lines where there is no terminal
 
@@ -45,6 +45,8 @@ class Train:
     """How large: one of those that `diorama show SYSTEM` lists."""
     base: Annotated[str | None, flag("NAME|DIR")] = None
     """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
+    start: Annotated[str | None, flag("NAME|DIR")] = None
+    """A saved model of this system to go on from, all of it: fine-tuning. Its preset and labels stay."""
     size: int = 128
     """Pixels along a side."""
     on_white: Annotated[bool, flag()] = False
@@ -81,6 +83,7 @@ class Train:
                     self.plan,
                     preset=self.preset,
                     base=base,
+                    start=None if self.start is None else find_model(self.start),
                     tensorboard=self.tensorboard,
                     name=self.name,
                     on_step=on_step,
@@ -135,7 +138,7 @@ class Train:
             raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
 
     def _data(self) -> Anything:
-        from diorama.train import Clips, Data, Films, Worlds
+        from diorama.sources import Clips, Data, Films, Worlds
 
         if find(self.system).family == "video":
             if self.data != "world":

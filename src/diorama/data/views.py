@@ -55,6 +55,18 @@ class Repeated(Subset):
         self.times = tuple(times)
 
 
+class Relabelled(Subset):
+    """All of the source, under another list of labels; what is not among them is no label there."""
+
+    def __init__(self, source: Source, labels: Sequence[str]):
+        super().__init__(source, range(len(source)))
+        self._labels = tuple(labels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+
 class Joined:
     """Several sources one after another; the labels are those of all of them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from diorama.foundations.registry import HELD_OUT, Foundation
-from diorama.train import Clips, Views, Worlds
+from diorama.sources import Clips, Views, Worlds
 from diorama.worlds.source import World
 
 
