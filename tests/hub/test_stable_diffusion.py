@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -187,6 +188,19 @@ def test_personalize_then_generate_then_replay(saved, tmp_path, monkeypatch, cap
     assert main(["generate", "a zwx toy", "--system", "whole", "--steps", "2", "-o", "other.png"]) == 0
     assert main(["show", "whole"]) == 0
     assert "stable-diffusion" in capsys.readouterr().out
+
+
+def test_it_is_tuned_on_pictures_with_captions(saved, tmp_path, capsys):
+    """All of its network, from where it stood: a system like any other to the training loop."""
+    data = tiny.pictures(tmp_path / "squares")
+    begin = ["train", "stable-diffusion", "--data", str(data), "--size", "16", "--batch", "4", "--steps", "2", "--lr", "1e-3"]
+    assert main([*begin, "--start", str(saved), "-o", str(tmp_path / "run")]) == 0
+    tuned, before = load_system(tmp_path / "run" / "model"), load_system(saved)
+    moved = [(a - b).abs().max() for a, b in zip(tuned.network.parameters(), before.network.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.01
+    assert all(torch.equal(a, b) for a, b in zip(tuned.text.parameters(), before.text.parameters(), strict=True))
+    assert main([*begin, "-o", str(tmp_path / "none")]) == 2
+    assert "name a checkpoint to go on from with --start" in capsys.readouterr().err
 
 
 def test_what_it_asks_for_by_default(saved):

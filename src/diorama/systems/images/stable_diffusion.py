@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from diorama import cards
+from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
 from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, diffusion, index
 from diorama.models import INDEX
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import respaced
 from diorama.storage import Storage
+from diorama.systems.base import TakePart
 from diorama.systems.images.latent import LatentPainter
 
 SCHEDULE = "scheduler/scheduler_config.json"
@@ -36,6 +38,10 @@ class StableDiffusion(LatentPainter):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network.nothing = self.text.nothing()
+
+    @classmethod
+    def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Self:
+        raise UserError("stable-diffusion is not trained from nothing: name a checkpoint to go on from with --start")
 
     @cached_property
     def process(self) -> Diffusion:
