@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from diorama.errors import UserError
+from diorama.models import index_of
 from diorama.networks.precision import has_bfloat16_units
 from diorama.networks.unet import UNet
 from diorama.sources import Data, Worlds
@@ -203,8 +204,10 @@ def begun(run, tmp_path, start, data=None):
 def test_it_goes_on_from_all_of_a_trained_model(done, tmp_path, monkeypatch):
     monkeypatch.setattr(Flow, "new", None)  # would fail
     start = Flow.from_pretrained(done.out / "model")
-    tuned = begun(done, tmp_path, done.out / "model")
+    start.save_pretrained(tmp_path / "start", defaults={"steps": 7})
+    tuned = begun(done, tmp_path, tmp_path / "start")
     assert tuned.styles == start.styles
+    assert index_of(tmp_path / "tuned" / "model")["defaults"] == {"steps": 7}
     moved = [(a - b).abs().max() for a, b in zip(tuned.network.parameters(), start.network.parameters(), strict=True)]
     assert 0 < max(moved) < 0.01  # two small steps from there
     for name in ("codec", "text"):

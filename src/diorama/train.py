@@ -22,7 +22,7 @@ from diorama.data.source import Source
 from diorama.data.views import Relabelled
 from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, tidy, write_json
-from diorama.models import weights_hash
+from diorama.models import index_of, weights_hash
 from diorama.networks.precision import ground
 from diorama.sources import Anything, Data, Films, Worlds
 from diorama.systems.base import Kind, System, load_system, read_part
@@ -91,7 +91,8 @@ def train(
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        system.save_pretrained(out / "model", name=name or out.name, steps=plan.steps, pictures=pictures)
+        told = {"name": name or out.name, "steps": plan.steps, "pictures": pictures}
+        system.save_pretrained(out / "model", **(_kept_of(start) if start else {}), **told)
     _say_skipped(batches.skipped, say)
     if history.skipped:
         say(f"{history.skipped} steps were left out because their loss or gradient was not finite")
@@ -112,6 +113,12 @@ def _in_words_of(
     if strange := sorted(set(source.labels) - set(known)):
         say(f"labels that the model does not know are left out: {', '.join(strange[:5])}{', ...' * (len(strange) > 5)}")
     return Relabelled(source, known), Relabelled(held, known)
+
+
+def _kept_of(start: Path) -> dict[str, Any]:
+    """What a model that was gone on from would be asked for, and is enlarged by; its fast adapter fits its own weights alone."""
+    index = index_of(start)
+    return {name: index[name] for name in ("defaults", "upsampler") if name in index}
 
 
 def _finished(out: Path, steps: int) -> bool:
