@@ -91,7 +91,7 @@ def train(
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        told = {"name": name or out.name, "steps": plan.steps, "pictures": pictures}
+        told: dict[str, Any] = {"name": name or out.name, "steps": plan.steps, "pictures": pictures}
         system.save_pretrained(out / "model", **(_kept_of(start) if start else {}), **told)
     _say_skipped(batches.skipped, say)
     if history.skipped:
