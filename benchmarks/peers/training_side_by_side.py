@@ -1,11 +1,12 @@
-"""diorama, diffusers and denoising-diffusion-pytorch training a diffusion of pixels: whole steps, in one process and in turn.
+"""diorama and four peers training a diffusion of pixels: whole steps, in one process and in turn.
 
     python -m venv .peers && .peers/bin/pip install -c constraints.txt . -r benchmarks/peers/requirements.txt
     .peers/bin/python benchmarks/peers/training_side_by_side.py --rounds 9
 
 A step is noise, forward, backward, clipping, the optimiser and the moving average, on pictures that are there already, and all
-three learn to tell the noise. diffusers is run as its own unconditional training example runs it, denoising-diffusion-pytorch as
-its Trainer does (which averages every tenth step only). Ours is `ddpm`, its U-Net as large as the peer's in parameters and in FLOPs
+of them learn to tell the noise. diffusers is run as its own unconditional training example runs it, denoising-diffusion-pytorch,
+imagen-pytorch and dalle2-pytorch (whose variance learns too) as their Trainers do (which average every tenth step only), asked for
+nothing. Ours is `ddpm`, its U-Net as large as the peer's in parameters and in FLOPs
 of a call, both within five percent, so that what is compared is the code and not the size; FLOPs are those of a call that samples,
 for our training saves some. Two rows for each: both in float32, and both in our precision. How good the pictures are is not asked.
 """
@@ -15,12 +16,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dalle2_pytorch.dalle2_pytorch as dalle2
 import denoising_diffusion_pytorch
 import diffusers
 import torch
+import transformers
 import tyro
 from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 from diffusers import DDPMScheduler, UNet2DModel
@@ -96,16 +101,46 @@ def of_ddpm() -> Unet:
 
 
 def ddpm_steps(network: Unet, images: Tensor, where: Ground) -> Callable[[], None]:
-    """What `Trainer.train` does between loading and saving."""
     diffusion = GaussianDiffusion(network, image_size=SIZE, timesteps=1000, auto_normalize=False)
-    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
-    average = EMA(diffusion, beta=0.995, update_every=10)
+    return trainer_steps(diffusion, partial(diffusion, images), where, EMA(diffusion, beta=0.995, update_every=10))
+
+
+@cache
+def imagen() -> Any:
+    """imagen-pytorch, which asks the hub, when imported, how wide T5 is; no words are read here."""
+    transformers.T5Config.from_pretrained = classmethod(lambda kind, *names, **how: kind(d_model=768))
+    return import_module("imagen_pytorch")
+
+
+def of_imagen() -> nn.Module:
+    return imagen().Unet(
+        dim=32, dim_mults=(1, 2, 4), cond_on_text=False, layer_attns=(False, False, True), layer_cross_attns=False
+    )
+
+
+def imagen_steps(network: nn.Module, images: Tensor, where: Ground) -> Callable[[], None]:
+    system = imagen().Imagen((network,), image_sizes=(SIZE,), condition_on_text=False, auto_normalize_img=False)
+    return trainer_steps(system, partial(system, images, unet_number=1), where, EMA(network, beta=0.9999, update_every=10))
+
+
+def of_dalle2() -> nn.Module:
+    return dalle2.Unet(dim=32, dim_mults=(1, 2, 4), channels=3)
+
+
+def dalle2_steps(network: nn.Module, images: Tensor, where: Ground) -> Callable[[], None]:
+    system = dalle2.Decoder(network, image_size=SIZE, unconditional=True, auto_normalize_img=False)
+    return trainer_steps(system, partial(system, images, unet_number=1), where, EMA(network, beta=0.9999, update_every=10))
+
+
+def trainer_steps(system: nn.Module, loss_of: Callable[[], Tensor], where: Ground, average: EMA) -> Callable[[], None]:
+    """What their Trainers do between loading and saving."""
+    optimizer = torch.optim.Adam(system.parameters(), lr=1e-4, betas=(0.9, 0.99))
 
     def step() -> None:
         with where.autocast():
-            loss = diffusion(images)
+            loss = loss_of()
         loss.backward()
-        nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(system.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         average.update()
@@ -129,6 +164,8 @@ LIKE_DIFFUSERS = UNetConfig(
 )
 # nothing of ours attends linearly at every size, as that one does; this costs as much
 LIKE_DDPM = UNetConfig(channels=3, levels=1.0, widths=(32, 64, 80), depth=2, attention=(False, True, True), embedding=256)
+LIKE_IMAGEN = UNetConfig(channels=3, levels=1.0, widths=(32, 64, 144), depth=1, attention=(False, False, True), embedding=256)
+LIKE_DALLE2 = UNetConfig(channels=3, levels=1.0, widths=(32, 64, 144), depth=2, attention=(False, False, True), embedding=128)
 
 
 def ours(config: UNetConfig, images: Tensor, where: Ground) -> Callable[[], None]:
@@ -140,7 +177,8 @@ def ours(config: UNetConfig, images: Tensor, where: Ground) -> Callable[[], None
 
 def work(network: nn.Module, *rest: Any) -> int:
     """FLOPs of one call for one picture."""
-    return flops(lambda: network(torch.zeros(1, 3, SIZE, SIZE, device="meta"), *rest))
+    nothing = {"image_embed": None} if isinstance(network, dalle2.Unet) else {}
+    return flops(lambda: network(torch.zeros(1, 3, SIZE, SIZE, device="meta"), *rest, **nothing))
 
 
 def check_alike(name: str, make: Callable[[], nn.Module], config: UNetConfig) -> dict[str, Any]:
@@ -167,6 +205,8 @@ def main() -> None:
     peers = {
         f"diffusers {diffusers.__version__}": (of_diffusers, diffusers_steps, LIKE_DIFFUSERS),
         "denoising-diffusion-pytorch": (of_ddpm, ddpm_steps, LIKE_DDPM),
+        "imagen-pytorch": (of_imagen, imagen_steps, LIKE_IMAGEN),
+        "dalle2-pytorch": (of_dalle2, dalle2_steps, LIKE_DALLE2),
     }
     table: list[dict[str, Any]] = []
     for name, (make, steps, config) in peers.items():
