@@ -2,7 +2,8 @@
 
 python docs/segment.py                        writes the picture: what a click may mean
 python docs/segment.py --measure MODEL        the mean IoU of its masks with whole things of the world
-python docs/segment.py --measure MODEL FOLDER and with instances in a folder of NAME.png|webp and NAME.labels.png
+python docs/segment.py --measure MODEL FOLDER and with instances in a folder of NAME.png|webp and NAME.labels.png, or with
+                                              held-out pictures with alpha, laid over each other
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from torch import Tensor
 
 from diorama.conditions.clicks import somewhere
 from diorama.critics.statistics import mean
-from diorama.data.batches import on_white
+from diorama.data.batches import Batches, on_white
+from diorama.data.collage import collage
 from diorama.foundations.measures import overlap
 from diorama.foundations.registry import find
 from diorama.models import locate
 from diorama.pictures import sheet, to_pil
+from diorama.sources import Data
 from diorama.systems.understanding.everything import pointed
 from diorama.systems.understanding.sam import Sam
 from diorama.types import Noise, Score
@@ -64,8 +67,7 @@ def measure(model: str, folder: str = "") -> None:
         say("the world", way, score)
     if folder:
         squares = [square for pair in labelled(Path(folder)) for square in cut(*pair, sam.size // 2)]
-        if not squares:
-            raise SystemExit(f"{folder} has no pictures beside NAME.labels.png: give a folder that has")
+        squares = squares or collages(Path(folder), sam.size)
         found = torch.cat([pointed(sam, *square) for square in squares])
         for way, values in zip(WAYS, found.T, strict=True):
             say(Path(folder).name, way, mean(values, "IoU", True))
@@ -82,6 +84,16 @@ def labelled(folder: Path) -> list[tuple[Tensor, Tensor]]:
         label = torch.from_numpy(np.array(Image.open(path))).long()
         pairs.append((image, label == torch.arange(1, int(label.max()) + 1)[:, None, None]))
     return pairs
+
+
+def collages(folder: Path, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Pictures that training with seed 0 holds out, on grounds and over each other as it lays them, and their masks."""
+    data = Data(path=folder, size=size)
+    _, held = data.split(data.open(0), 0)
+    batch = Batches(held, size, len(held), 0, ordered=True, limit=0)(0)
+    image, masks = collage(batch.image, Noise(range(len(batch))))
+    pairs = zip(image, masks >= 0.5, strict=True)
+    return [(one, large) for one, truth in pairs if len(large := truth[truth.flatten(1).sum(1) >= SMALLEST])]
 
 
 def cut(image: Tensor, masks: Tensor, side: int) -> list[tuple[Tensor, Tensor]]:
