@@ -62,10 +62,7 @@ def train(
     check_trackers(trackers)
     with main_first(plan) as main:  # the others find the cache it made
         say = say if main else lambda line: None
-        found = data.open(plan.seed)
-        about = cast(World, found) if isinstance(data, Worlds) else describe(found)
-        for line in about.lines():
-            say(line)
+        found = _opened(data, plan.seed, say)
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
@@ -74,12 +71,9 @@ def train(
         else:
             system = parts.whole(start, kind, data.size)
             source, held = _in_words_of(system, data, source, held, say)
-        _make(out)  # not before all that may refuse
-        for folder in (out, out / "samples", out / "checkpoints") if main else ():
-            tidy(folder)
         holds = {} if isinstance(data, Worlds) else {"number of pictures": len(found)}
         run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
-        _remember(out / "train.json", {**run, "frozen parts": parts.fingerprint})
+        _begin(out, {**run, "frozen parts": parts.fingerprint}, main)  # not before all that may refuse
         if _finished(out, plan.steps):
             say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
             return History()
@@ -91,12 +85,18 @@ def train(
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        told: dict[str, Any] = {"name": name or out.name, "steps": plan.steps, "pictures": pictures}
-        system.save_pretrained(out / "model", **(_kept_of(start) if start else {}), **told)
-    _say_skipped(batches.skipped, say)
-    if history.skipped:
-        say(f"{history.skipped} steps were left out because their loss or gradient was not finite")
+        system.save_pretrained(out / "model", **_kept_of(start), name=name or out.name, steps=plan.steps, pictures=pictures)
+    _say_skipped(batches.skipped, history.skipped, say)
     return history
+
+
+def _opened(data: Anything, seed: int, say: Callable[[str], None]) -> Source:
+    """All the data there is, after a word on it."""
+    found = data.open(seed)
+    about = cast(World, found) if isinstance(data, Worlds) else describe(found)
+    for line in about.lines():
+        say(line)
+    return found
 
 
 def _in_words_of(
@@ -115,9 +115,9 @@ def _in_words_of(
     return Relabelled(source, known), Relabelled(held, known)
 
 
-def _kept_of(start: Path) -> dict[str, Any]:
+def _kept_of(start: Path | None) -> dict[str, Any]:
     """What a model that was gone on from would be asked for, and is enlarged by; its fast adapter fits its own weights alone."""
-    index = index_of(start)
+    index = {} if start is None else index_of(start)
     return {name: index[name] for name in ("defaults", "upsampler") if name in index}
 
 
@@ -163,10 +163,12 @@ def _reader(
     return Batches(source, data.size, batch, seed, threads=threads)
 
 
-def _say_skipped(skipped: Mapping[str, str], say: Callable[[str], None]) -> None:
-    if skipped:
-        named = "; ".join(f"{key}: {reason}" for key, reason in list(skipped.items())[:10])
-        say(f"{len(skipped)} pictures could not be read and were left out: {named}{'; ...' * (len(skipped) > 10)}")
+def _say_skipped(pictures: Mapping[str, str], steps: int, say: Callable[[str], None]) -> None:
+    if pictures:
+        named = "; ".join(f"{key}: {reason}" for key, reason in list(pictures.items())[:10])
+        say(f"{len(pictures)} pictures could not be read and were left out: {named}{'; ...' * (len(pictures) > 10)}")
+    if steps:
+        say(f"{steps} steps were left out because their loss or gradient was not finite")
 
 
 class Parts:
@@ -241,13 +243,6 @@ def minutes(log: Path, batch: int) -> float:
     return sum((b - a) * batch / rate for (a, b), rate in zip(pairwise(steps), rates, strict=True)) / 60
 
 
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {out} ({error.strerror}): choose another --out") from None
-
-
 FREE = {"path", "cache", "steps", "save_minutes", "sample_every", "log_every", "keep", "patience", "device", "dtype"}
 
 
@@ -255,6 +250,17 @@ def _words(data: Anything, plan: Plan) -> dict[str, Any]:
     """What was asked for, by the names of the flags, but for what is FREE to change in a run: the rest makes it another one."""
     words = {name.replace("_", "-"): value for name, value in {**asdict(plan), **asdict(data)}.items() if name not in FREE}
     return cast(dict[str, Any], json.loads(json.dumps(words)))  # as they will be read back
+
+
+def _begin(out: Path, run: dict[str, Any], main: bool) -> None:
+    """The run's folder, without what a broken run left half-written, and its words in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {out} ({error.strerror}): choose another --out") from None
+    for folder in (out, out / "samples", out / "checkpoints") if main else ():
+        tidy(folder)
+    _remember(out / "train.json", run)
 
 
 def _remember(path: Path, run: dict[str, Any]) -> None:
