@@ -244,11 +244,36 @@ def test_labels_that_the_model_does_not_know_are_told(done, tmp_path):
         begun(done, tmp_path / "w", tmp_path / "larger", data=Worlds(size=32))
 
 
-def test_another_system_or_size_cannot_be_gone_on_from(done, tmp_path):
-    with pytest.raises(UserError, match="is a saved flow, which is no autoencoder: name another with --start"):
-        train("autoencoder", done.data, tmp_path / "x", PLAN, start=done.out / "model", say=done.said.append)
-    with pytest.raises(UserError, match="size 32 is not that of the model in .*: use --size 16"):
-        train("flow", replace(done.data, size=32), tmp_path / "x", PLAN, start=done.out / "model", say=done.said.append)
+@pytest.mark.parametrize(
+    ("slug", "size", "line"),
+    [
+        ("ldm", 16, "done is a saved flow, which is no ldm: name another with --start"),
+        ("flow", 32, "size 32 is not that of .*: use --size 16"),
+        ("autoencoder", 16, "a trained autoencoder cannot be gone on from yet"),
+    ],
+)
+def test_another_system_or_size_cannot_be_gone_on_from(done, tmp_path, slug, size, line):
+    data = replace(done.data, size=size)
+    with pytest.raises(UserError, match=line):
+        train(slug, data, tmp_path / "x", PLAN, start=done.out / "model", say=done.said.append)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_within_what_it_goes_on_from_is_refused_before_any_work(done):
+    before = sorted(done.out.rglob("*"))
+    with pytest.raises(UserError, match="the model was read from"):
+        train("flow", done.data, done.out / "model", PLAN, start=done.out / "model", say=done.said.append)
+    assert sorted(done.out.rglob("*")) == before
+
+
+def test_another_start_is_refused_on_a_resume_by_its_name(done, tmp_path):
+    model = Flow.from_pretrained(done.out / "model")
+    model.save_pretrained(tmp_path / "one", name="one")
+    tiny.randomised(model.network)
+    model.save_pretrained(tmp_path / "two", name="two")
+    begun(done, tmp_path, tmp_path / "one")
+    with pytest.raises(UserError, match=r"was started with start 'one \w{10}', not 'two \w{10}'"):
+        begun(done, tmp_path, tmp_path / "two")
 
 
 def test_a_codec_is_trained_and_normalised(run):

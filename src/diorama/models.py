@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ FORMAT_VERSION = 1
 
 HUB = "hub:"  # hub:OWNER/NAME, or hub:OWNER/NAME@REVISION
 READ = {"StableDiffusionPipeline": "stable-diffusion"}  # pipelines of diffusers: the systems that they are here
-FETCHED = [INDEX, "scheduler/*", "tokenizer/*", *(f"{part}/*" for part in ("unet", "vae", "text_encoder"))]
+FETCHED = (
+    "scheduler/scheduler_config.json",
+    *(f"tokenizer/{name}" for name in ("*.json", "merges.txt")),
+    *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", "diffusion_pytorch_model.safetensors")),
+    *(f"text_encoder/{name}" for name in ("config.json", "model.safetensors")),
+)
 WEIGHTS = ("*/model.safetensors", "*/diffusion_pytorch_model.safetensors")
+OURS = "_diorama"  # what we write into an index of diffusers
 
 
 def shipped() -> list[str]:
@@ -52,25 +59,36 @@ def locate(name: str | Path) -> Path:
         )
     if folder.is_dir():
         raise UserError(f"{name} is not a saved model ({INDEX} is missing): give a folder that save_pretrained or train wrote")
-    allowed = " or ".join([*shipped(), "the folder of a saved one"])
+    allowed = " or ".join([*shipped(), "the folder of a saved one", f"{HUB}OWNER/NAME"])
     raise UserError(f"model {str(name)!r} is not known: use {allowed}")
 
 
+@cache
 def fetched(name: str) -> Path:
-    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, fetched once, never a pickle.
+    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, never a pickle.
 
-    Raises UserError where it cannot be had.
+    Its index is fetched first, so that what is not read is not fetched. Raises UserError where it cannot be had.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    except ImportError as error:
+        raise UserError(f"{name} needs more than is here ({error}): pip install 'diorama[hub]'") from error
     repo, _, revision = name.removeprefix(HUB).partition("@")
     try:
-        folder = snapshot_download(repo, revision=revision or None, allow_patterns=FETCHED, ignore_patterns=["*.bin", "*.fp16.*"])
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        folder = Path(hf_hub_download(repo, INDEX, revision=revision or None)).parent
+        index_of(folder)
+        snapshot_download(repo, revision=folder.name, allow_patterns=list(FETCHED))
+    except GatedRepoError:
+        raise UserError(f"{name} asks to agree to its terms first: do so on its page, then `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{name} is not on the hub, or is private: write hub:OWNER/NAME, or `hf auth login` first") from None
+    except HFValidationError:
+        raise UserError(f"{name} is no name on the hub: write hub:OWNER/NAME, or hub:OWNER/NAME@REVISION") from None
+    except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"{name} cannot be fetched ({reason}): write hub:OWNER/NAME, or give a folder that holds it") from None
-    return Path(folder)
+        raise UserError(f"{name} cannot be fetched ({reason}): try again, or give a folder that holds it") from None
+    return folder
 
 
 def ships_adapter(name: str) -> bool:
@@ -129,14 +147,17 @@ def _of_diffusers(index: dict[str, Any], path: Path) -> dict[str, Any]:
     kind = index.get("_class_name")
     if kind not in READ:
         raise UserError(f"{path} is a {kind} of diffusers, which is not read yet: give a {' or a '.join(READ)}")
-    return {"defaults": {"steps": 25, "guidance": 7.5, "solver": "dpmpp_2m"}, **index, "system": READ[kind]}
+    ours = index.get(OURS)
+    about = ours if isinstance(ours, dict) else {}
+    return {"defaults": {"steps": 25, "guidance": 7.5, "solver": "dpmpp_2m"}, **about, **index, "system": READ[kind]}
 
 
 def known_as(folder: Path) -> str:
     """What people call the model: its name on the hub, else never more of its path than the last folder."""
     if folder.parent == asset(""):
         return folder.name
-    if folder.parent.name == "snapshots" and (repo := folder.parents[1].name).startswith("models--"):
+    place = folder.resolve()
+    if place.parent.name == "snapshots" and (repo := place.parents[1].name).startswith("models--"):
         return HUB + "/".join(repo.split("--")[1:])
     return str(index_of(folder).get("name") or folder.resolve().name)
 

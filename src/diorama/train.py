@@ -22,16 +22,19 @@ from diorama.data.source import Source
 from diorama.data.views import Relabelled
 from diorama.errors import UserError
 from diorama.files import atomic_file, read_json, sha256, tidy, write_json
-from diorama.models import index_of, weights_hash
+from diorama.models import index_of, known_as, weights_hash
 from diorama.networks.precision import ground
 from diorama.sources import Anything, Data, Films, Worlds
 from diorama.systems.base import Kind, System, load_system, read_part
+from diorama.systems.understanding.classifier import Classifier
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, OnStep, ignore
 from diorama.worlds.parts import Masked
 from diorama.worlds.source import World, WorldBatches
+
+PIXELS = 64 * 128**2  # that are looked at together where nothing is learned: held out, encoded; 64 pictures of the default's size
 
 
 def train(
@@ -56,6 +59,7 @@ def train(
     samples, log.jsonl and, at the end, `out/model`.
     """
     kind: type[System] = system_class(find(slug))
+    kept: Mapping[str, Any] = {}  # of the index of the model that is gone on from
     if isinstance(data, Worlds) and data.form is None:
         data = replace(data, form=kind.learns_form)
     trackers = ["tensorboard"] if tensorboard else []
@@ -67,25 +71,29 @@ def train(
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
         parts = Parts(base, found)
         if start is None:
+            begins = {"preset": preset, "start": ""}
             system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
         else:
-            system = parts.whole(start, kind, data.size)
+            system, kept = _started(start, kind, data.size), _kept_of(start)
+            parts.taken["start"] = weights_hash(start)
+            begins = {"preset": "", "start": f"{known_as(start)} {parts.taken['start'][:10]}"}
+            system.check_apart(out / "model")
             source, held = _in_words_of(system, data, source, held, say)
         holds = {} if isinstance(data, Worlds) else {"number of pictures": len(found)}
-        run = {"system": slug, "preset": preset, "data": data.name, **_words(data, plan), **holds}
+        run = {"system": slug, **begins, "data": data.name, **_words(data, plan), **holds}
         _begin(out, {**run, "frozen parts": parts.fingerprint}, main)  # not before all that may refuse
         if _finished(out, plan.steps):
             say(f"{out} is trained: {plan.steps} steps or more are done; ask for more with --steps to go on")
             return History()
         system.to(ground(plan.device, plan.dtype).device)
         batches = _batches(system, parts, data, found, source, plan, out, on_encode, say)
-    held_batches = _reader(held, data, min(64, len(held)), plan.seed, masks=system.learns_masks)
+    held_batches = _reader(held, data, min(_many(data.size), len(held)), plan.seed, masks=system.learns_masks)
     preview = _Preview(system, held_batches, out / "samples", plan.seed)
     history = fit(system, Ahead(batches), plan, out, on_step=on_step, held_out=held_batches, preview=preview, trackers=trackers)
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        system.save_pretrained(out / "model", **_kept_of(start), name=name or out.name, steps=plan.steps, pictures=pictures)
+        system.save_pretrained(out / "model", **kept, name=name or out.name, steps=plan.steps, pictures=pictures)
     _say_skipped(batches.skipped, history.skipped, say)
     return history
 
@@ -99,25 +107,46 @@ def _opened(data: Anything, seed: int, say: Callable[[str], None]) -> Source:
     return found
 
 
+NOT_YET = {  # what training does to them happens once: in `new`, or after the last step
+    "autoencoder": "its latents are normalised after training",
+    "upsampler": "it is given a codec when it is made",
+    "masked-tokens": "it does not say its size",
+    "rcg": "it does not say its size",
+}
+
+
+def _started(folder: Path, kind: type[System], size: int) -> System:
+    """A trained system to carry on with. Raises UserError where it is another one, or of another size."""
+    slug = kind.card.slug
+    if slug in NOT_YET:
+        raise UserError(f"a trained {slug} cannot be gone on from yet ({NOT_YET[slug]}): leave out --start")
+    system = load_system(folder)
+    if type(system) is not kind:
+        raise UserError(f"{known_as(folder)} is a saved {system.card.slug}, which is no {slug}: name another with --start")
+    if (own := getattr(system, "size", size)) != size:
+        raise UserError(f"size {size} is not that of {known_as(folder)}: use --size {own}")
+    return system
+
+
 def _in_words_of(
     system: System, data: Anything, source: Source, held: Source, say: Callable[[str], None]
 ) -> tuple[Source, Source]:
-    """What is trained on and what is not, under the labels that a trained system knows. Raises UserError for a world that has others."""
+    """What is trained on and what is not, under the labels that a trained system knows. Raises UserError where none is among them."""
     known = tuple(getattr(system, "styles", getattr(system, "labels", ())))
-    if not known or source.labels == known:
+    if not known or source.labels == known or system.card.family == "video":  # of clips, no label is read
         return source, held
-    if not isinstance(data, Data):
-        raise UserError(
-            f"the labels of {data.name} ({', '.join(source.labels)}) are not the model's ({', '.join(known)}): begin anew"
-        )
-    if strange := sorted(set(source.labels) - set(known)):
-        say(f"labels that the model does not know are left out: {', '.join(strange[:5])}{', ...' * (len(strange) > 5)}")
+    strange = sorted(set(source.labels) - set(known))
+    others = f"{', '.join(strange[:5])}{', ...' * (len(strange) > 5)}"
+    if not isinstance(data, Data) or (isinstance(system, Classifier) and len(strange) == len(source.labels)):
+        raise UserError(f"the labels of {data.name} ({others or 'none'}) are not the model's ({', '.join(known)}): begin anew")
+    if strange:
+        say(f"labels that the model does not know are left out: {others}")
     return Relabelled(source, known), Relabelled(held, known)
 
 
-def _kept_of(start: Path | None) -> dict[str, Any]:
-    """What a model that was gone on from would be asked for, and is enlarged by; its fast adapter fits its own weights alone."""
-    index = {} if start is None else index_of(start)
+def _kept_of(start: Path) -> dict[str, Any]:
+    """What a model that is gone on from would be asked for, and is enlarged by; its fast adapter fits its own weights alone."""
+    index = index_of(start)
     return {name: index[name] for name in ("defaults", "upsampler") if name in index}
 
 
@@ -149,7 +178,13 @@ def _batches(
     state = sayings(found), stamps(found)
     key, cache = fingerprint(data, *state, len(source), plan.seed, parts.fingerprint), out / "cache.safetensors"
     say(f"encoding {len(source)} pictures once (kept in {cache})")
-    return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, on_step=on_encode)
+    n = _many(data.size)
+    return encode(source, data.size, see, batch=plan.batch, seed=plan.seed, cache=cache, key=key, n=n, on_step=on_encode)
+
+
+def _many(size: int) -> int:
+    """How many pictures of this size are looked at together, at most."""
+    return max(1, min(64, PIXELS // size**2))
 
 
 def _reader(
@@ -191,16 +226,6 @@ class Parts:
             raise UserError(f"there is no trained part {name!r} to stand on: name the folder of a model that has it with --base")
         self.taken[name] = sha256(folder / "model.safetensors")
         return read_part(folder, kind)
-
-    def whole(self, folder: Path, kind: type[System], size: int) -> System:
-        """A trained system to carry on with. Raises UserError where it is another one, or of another size."""
-        system = load_system(folder)
-        if type(system) is not kind:
-            raise UserError(f"{folder} is a saved {system.card.slug}, which is no {kind.card.slug}: name another with --start")
-        if (own := getattr(system, "size", size)) != size:
-            raise UserError(f"size {size} is not that of the model in {folder}: use --size {own}")
-        self.taken["start"] = weights_hash(folder)
-        return system
 
     def _system(self, name: str, kind: type[Kind]) -> Kind:
         """All of `base`."""

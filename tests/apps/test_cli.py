@@ -435,6 +435,9 @@ def test_train_hands_its_flags_on(monkeypatch, capsys):
         ("train flow --data . --out x --ema 1", "ema 1.0"),
         ("train autoencoder --data . --out x --preset nonsense", "use mini"),
         ("train flow --data nothing --out x --base nothing", "not known"),
+        ("train flow --data . --out x --start nothing", "not known"),
+        ("train flow --data . --out x --start default --preset mini", "--preset is the model's own"),
+        ("train flow --data . --out x --start default --base default", "--base is the model's own"),
     ],
 )
 def test_training_mistakes_are_one_line(capsys, arguments, words):

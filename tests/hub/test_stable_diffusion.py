@@ -3,15 +3,21 @@
 import json
 import shutil
 import sys
+from unittest.mock import Mock
 
 import pytest
 import tiny
 import torch
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.guidance.distill import distill
+from diorama.hub.stable_diffusion import Words as Tower
+from diorama.hub.stable_diffusion import check_fit
 from diorama.models import fetched, index_of, known_as, locate, weights_hash
 from diorama.networks.lora import Adapter
 from diorama.pipeline import load
@@ -235,8 +241,54 @@ def test_pickled_weights_are_never_read(copied):
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
-    with pytest.raises(UserError, match=r"unet cannot be read .*: fetch it again, its weights as \.safetensors"):
+    with pytest.raises(UserError, match="unet has no .*: weights in pickles, shards or variants such as .fp16 are not read"):
         load(copied)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_missing_are_told(copied, part):
+    file = next((copied / part).glob("*.safetensors"))
+    state = load_file(file)
+    save_file(dict(list(state.items())[1:]), file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"the weights in .*{part} are not those of its config \(1 are missing or other"):
+        load(copied)
+
+
+def test_a_tokenizer_that_is_missing_or_another_one_is_told(copied):
+    (copied / "tokenizer" / "tokenizer.json").rename(copied / "kept.json")
+    with pytest.raises(UserError, match=r"tokenizer has neither tokenizer\.json nor vocab\.json with merges\.txt"):
+        load(copied)
+    words = Tokenizer.from_file(str(copied / "kept.json"))
+    words.add_tokens(["owl"])
+    words.save(str(copied / "tokenizer" / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"tokenizer knows \d+ pieces, the text tower \d+"):
+        load(copied)
+    shutil.rmtree(copied / "tokenizer")
+    with pytest.raises(UserError, match="tokenizer is not there"):
+        load(copied)
+
+
+def test_words_that_clip_does_not_read_are_told(copied):
+    change(copied / "text_encoder" / "config.json", model_type="bert")
+    with pytest.raises(UserError, match="text_encoder is a bert, which is not read yet"):
+        load(copied)
+
+
+def test_parts_that_do_not_fit_are_told(saved):
+    system = load_system(saved)
+    check_fit(system.codec, system.text, system.network)
+    system.text.config = Tower(width=32, max_tokens=12)
+    with pytest.raises(UserError, match="cross_attention_dim of the network is 16, not 32"):
+        check_fit(system.codec, system.text, system.network)
+    system.network.model.register_to_config(time_cond_proj_dim=8)
+    with pytest.raises(UserError, match=r"is told more than words \(time_cond_proj_dim\)"):
+        check_fit(system.codec, system.text, system.network)
+
+
+def test_it_is_stored_in_float32_alone(saved, tmp_path):
+    with pytest.raises(UserError, match="storage 'int8' of a checkpoint of diffusers is not written yet"):
+        load(saved).save_pretrained(tmp_path / "small", storage="int8")
+    assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize(
@@ -265,25 +317,59 @@ def test_a_network_that_is_shown_a_picture_is_told(saved, tmp_path):
 # --- on the hub -----------------------------------------------------------------------------------
 
 
-def test_a_name_on_the_hub_is_fetched_without_pickles(monkeypatch, tmp_path):
-    asked = {}
-    snapshot = tmp_path / "models--some--model" / "snapshots" / "0a1b"
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **how: asked.update(repo=repo, **how) or str(snapshot))
-    assert locate("hub:some/model@main") == snapshot
-    assert (asked["repo"], asked["revision"]) == ("some/model", "main")
-    assert "*.bin" in asked["ignore_patterns"] and "unet/*" in asked["allow_patterns"]
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with one checkpoint, `some/model`; what was asked of it."""
+    asked, snapshot = [], tmp_path / "models--some--model" / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text(
+        json.dumps({"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.1"})
+    )
+
+    def index(repo, file, revision):
+        asked.append((repo, file, revision))
+        return str(snapshot / file)
+
+    def rest(repo, *, revision, allow_patterns):
+        asked.append((repo, tuple(allow_patterns), revision))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", index)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", rest)
+    fetched.cache_clear()
+    return asked, snapshot
+
+
+def test_a_name_on_the_hub_is_fetched_once_without_pickles_and_variants(hub):
+    asked, snapshot = hub
+    assert locate("hub:some/model@main") == locate("hub:some/model@main") == snapshot
+    (_, first, revision), (_, files, commit) = asked
+    assert (first, revision, commit) == ("model_index.json", "main", "0a1b")
+    assert "unet/diffusion_pytorch_model.safetensors" in files
+    assert not any(name.startswith("unet/*") or ".bin" in name for name in files)
     assert known_as(snapshot) == "hub:some/model"
 
 
-def test_what_cannot_be_fetched_is_told_in_one_line(monkeypatch):
-    def fail(*args, **how):
-        raise OSError("no network\nlong story")
+def test_what_is_not_read_is_not_fetched(hub):
+    asked, snapshot = hub
+    change(snapshot / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline of diffusers, which is not read yet"):
+        locate("hub:some/model")
+    assert len(asked) == 1
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(UserError, match=r"^hub:some/model cannot be fetched \(no network\): write hub:OWNER/NAME"):
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("no network\nlong story"), r"^hub:some/model cannot be fetched \(no network\): try again"),
+        (HFValidationError("no"), "is no name on the hub: write hub:OWNER/NAME"),
+        (RepositoryNotFoundError("no", response=Mock()), "is not on the hub, or is private"),
+        (GatedRepoError("no", response=Mock()), "asks to agree to its terms first"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told_in_one_line(hub, monkeypatch, error, told):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", Mock(side_effect=error))
+    with pytest.raises(UserError, match=told):
         fetched("hub:some/model")
-    with pytest.raises(UserError, match="hub:no such name cannot be fetched"):
-        monkeypatch.undo() or fetched("hub:no such name")
 
 
 def test_without_diffusers_it_says_what_to_install(saved, monkeypatch):

@@ -41,8 +41,8 @@ class Train:
     """The folder or shards of pictures; `world` is the miniature world, whose pictures are made as they are needed."""
     out: Annotated[str, flag("DIR", "-o")]
     """Where checkpoints, samples, the log and at the end the model go."""
-    preset: str = "mini"
-    """How large: one of those that `diorama show SYSTEM` lists."""
+    preset: Annotated[str | None, flag("NAME")] = None
+    """How large: one of those that `diorama show SYSTEM` lists; mini where not given."""
     base: Annotated[str | None, flag("NAME|DIR")] = None
     """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
     start: Annotated[str | None, flag("NAME|DIR")] = None
@@ -72,7 +72,9 @@ class Train:
         from diorama.train import train  # torch, from here on
 
         use_all_cores()
-        data, base = self._data(), self._base()
+        data, base, start = self._data(), self._base(), None if self.start is None else find_model(self.start)
+        if start and self.plan.lr == Plan.lr:
+            say(f"the learning rate {Plan.lr:g} is for a start from nothing: --lr 1e-5 to 1e-4 forgets less")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Control-C
         try:
             with steps_bar("encoding") as on_encode, progress(self.plan) as on_step:
@@ -81,9 +83,9 @@ class Train:
                     data,
                     Path(self.out),
                     self.plan,
-                    preset=self.preset,
+                    preset=self.preset or "mini",
                     base=base,
-                    start=None if self.start is None else find_model(self.start),
+                    start=start,
                     tensorboard=self.tensorboard,
                     name=self.name,
                     on_step=on_step,
@@ -106,8 +108,10 @@ class Train:
         plan, presets = self.plan, find(self.system).presets
         if (self.data == "world" or find(self.system).family == "video") and (self.on_white or self.compose or self.often):
             raise UserError("--on-white, --compose and --often are for pictures of your own: leave them out")
-        if presets and self.preset not in presets:
-            raise UserError(f"preset {self.preset!r} of {self.system} is not known: use {', '.join(presets)}")
+        if presets and (self.preset or "mini") not in presets:
+            raise UserError(f"preset {self.preset or 'mini'!r} of {self.system} is not known: use {', '.join(presets)}")
+        if self.start is not None and (given := "--preset" if self.preset else "--base" if self.base else ""):
+            raise UserError(f"{given} is the model's own where one is gone on from: leave it out, or --start")
         whole = {
             "steps": plan.steps,
             "batch": plan.batch,

@@ -69,13 +69,14 @@ def encode(
     seed: int,
     cache: Path | None = None,
     key: str = "",
+    n: int = 64,
     on_step: OnStep = ignore,
 ) -> Encoded:
-    """Every readable item of the source once through `encoder`; kept in `cache` and read back while `key` is the same."""
+    """Every readable item of the source once through `encoder`, n together; kept in `cache` and read back while `key` is the same."""
     if cache is not None and (found := _read(cache, key)) is not None:
         tensors, skipped = found
         return Encoded(**tensors, batch=batch, seed=seed, skipped=skipped)
-    tensors, skipped = _encode(source, size, encoder, on_step)
+    tensors, skipped = _encode(source, size, encoder, on_step, n)
     if cache is not None:
         write_tensors(cache, tensors, {"key": key, "skipped": json.dumps(skipped)})
     return Encoded(**tensors, batch=batch, seed=seed, skipped=skipped)
@@ -93,7 +94,7 @@ def _read(cache: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | N
         return None
 
 
-def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep, n: int = 64) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep, n: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All items in their order, n at a time; what was seen, and what could not be read."""
     latents, labels, texts, sentences = [], [], [], _Sentences()
     batches = Batches(source, size, n, 0, threads=2, ordered=True)
@@ -107,7 +108,12 @@ def _encode(source: Source, size: int, encoder: Encode, on_step: OnStep, n: int 
         labels.append(batch.label)
         texts += [sentences.add(text, batch.embedding, row) for row, text in enumerate(batch.text)]
         on_step(Step(step, steps))
-    tensors = {"latent": torch.cat(latents), "label": torch.cat(labels), "text": torch.tensor(texts), **sentences.tensors()}
+    tensors = {
+        "latent": torch.cat(latents).contiguous(),
+        "label": torch.cat(labels),
+        "text": torch.tensor(texts),
+        **sentences.tensors(),
+    }
     return tensors, batches.skipped
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from diorama.conditions.text import TextTower
 from diorama.errors import UserError
+from diorama.files import read_json
+from diorama.networks.precision import exactly
 from diorama.parts import Part
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import cosine, linear_abar, scaled_linear
@@ -25,7 +27,9 @@ from diorama.types import Condition, Noise, TextEmbedding
 
 RARE = 40_000  # of CLIP's 49,408 pieces the later ones: letters that hardly ever stand together, "sks" the 48,136th
 
-HOW: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+PLAIN = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+WORDS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # what a tokenizer is read from, one or the other
+TOLD = ("class_embed_type", "num_class_embeds", "addition_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,10 @@ class KLCodec(Part):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        with _told(folder):
+        with _told(folder := Path(folder)):
             from diffusers import AutoencoderKL
 
-            return cls(AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, **HOW))
+            return cls(_model(AutoencoderKL, folder, torch_dtype=torch.float32))
 
 
 class ClipText(TextTower):
@@ -117,7 +121,8 @@ class ClipText(TextTower):
         for row, text in zip(ids, texts, strict=True):
             pieces = self.tokenizer.encode(text).ids
             row[: len(pieces)] = torch.tensor(pieces)
-        seen = self.model(ids.to(self.model.device))
+        with exactly(ids := ids.to(self.model.device)):
+            seen = self.model(ids)
         return seen.last_hidden_state, seen.pooler_output
 
     def means(self, word: str) -> bool:
@@ -131,13 +136,30 @@ class ClipText(TextTower):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
+        folder = Path(folder)
         with _told(folder):
-            from transformers import CLIPTextModel, CLIPTokenizer
-            from transformers.utils.logging import disable_progress_bar
+            from transformers import CLIPTextModel
 
-            disable_progress_bar()  # the verbs have their own
-            tokenizer = CLIPTokenizer.from_pretrained(Path(folder).parent / "tokenizer", local_files_only=True)
-            return cls(CLIPTextModel.from_pretrained(folder, dtype=torch.float32, **HOW), tokenizer)
+            kind = read_json(folder / "config.json").get("model_type")
+            if kind != "clip_text_model":
+                raise UserError(f"{folder} is a {kind}, which is not read yet: give a checkpoint whose words CLIP reads")
+            model = _model(CLIPTextModel, folder, dtype=torch.float32)
+        return cls(model, _tokenizer(folder.parent / "tokenizer", model.config.vocab_size))
+
+
+def _tokenizer(folder: Path, pieces: int) -> Any:
+    """CLIP's tokenizer, of so many pieces: transformers makes an empty one where its files are not there."""
+    with _told(folder):
+        from transformers import CLIPTokenizer
+
+        if not any(all((folder / name).is_file() for name in names) for names in WORDS):
+            raise UserError(
+                f"{folder} has neither {' nor '.join(' with '.join(names) for names in WORDS)}: fetch the checkpoint again"
+            )
+        tokenizer = CLIPTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
+    if len(tokenizer) != pieces:
+        raise UserError(f"{folder} knows {len(tokenizer)} pieces, the text tower {pieces}: fetch the checkpoint again")
+    return tokenizer
 
 
 class DiffusersUNet(Part):
@@ -168,26 +190,83 @@ class DiffusersUNet(Part):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        with _told(folder):
+        with _told(folder := Path(folder)):
             from diffusers import UNet2DConditionModel
 
-            return cls(UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, **HOW))
+            return cls(_model(UNet2DConditionModel, folder, torch_dtype=torch.float32))
+
+    @property
+    def side(self) -> int:
+        """Positions along a side of the latents it was trained on."""
+        side = self.model.config.sample_size
+        return int(side if isinstance(side, int) else side[0])
 
 
 @contextmanager
-def _told(folder: str | Path) -> Iterator[None]:
-    """What hinders reading this folder, as a UserError: a library that is not here, a part that is missing, damaged or pickled."""
-    if not Path(folder).is_dir():
+def _told(folder: Path) -> Iterator[None]:
+    """What hinders reading this folder, as a UserError: a library that is not here, a part that is missing or damaged."""
+    if not folder.is_dir():
         raise UserError(f"{folder} is not there: fetch the checkpoint again, all of it")
     try:
-        yield
+        with _quiet():
+            yield
     except UserError:
         raise
     except ImportError as error:
         raise UserError(f"a checkpoint of diffusers needs more than is here ({error}): pip install 'diorama[hub]'") from error
     except Exception as error:  # each of the libraries raises its own
         line = str(error).strip().partition("\n")[0]
-        raise UserError(f"{folder} cannot be read ({line}): fetch it again, its weights as .safetensors") from error
+        raise UserError(f"{folder} cannot be read ({line}): fetch the checkpoint again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, neither library talks: what matters is told as an error, and the verbs have bars of their own."""
+    from diffusers.utils import logging as one
+    from transformers.utils import logging as other
+
+    before = one.get_verbosity(), other.get_verbosity(), one.is_progress_bar_enabled(), other.is_progress_bar_enabled()
+    for log in (one, other):
+        log.set_verbosity(log.CRITICAL)
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, verbosity, barred in zip((one, other), before[:2], before[2:], strict=True):
+            log.set_verbosity(verbosity)
+            if barred:
+                log.enable_progress_bar()
+
+
+def _model(kind: Any, folder: Path, **how: Any) -> Any:
+    """A network in float32, all of whose weights are in its file. Raises UserError where some are not; pickles are never read."""
+    if not any((folder / name).is_file() for name in PLAIN):
+        raise UserError(
+            f"{folder} has no {' or '.join(PLAIN)}: weights in pickles, shards or variants such as .fp16 are not read"
+        )
+    model, about = kind.from_pretrained(
+        folder.resolve(), local_files_only=True, use_safetensors=True, output_loading_info=True, **how
+    )
+    if off := [*about["missing_keys"], *about["mismatched_keys"]]:
+        raise UserError(
+            f"the weights in {folder} are not those of its config ({len(off)} are missing or other, such as {off[0]})"
+        )
+    return model
+
+
+def check_fit(codec: KLCodec, text: ClipText, network: DiffusersUNet) -> None:
+    """Raises UserError where the parts are not of one checkpoint, or the network wants to be told more than words."""
+    config = network.model.config
+    told = [name for name in TOLD if getattr(config, name, None)]
+    if told:
+        raise UserError(f"its network is told more than words ({told[0]}), which is not read yet: give another checkpoint")
+    pairs = (
+        ("in_channels", config.in_channels, codec.config.latent),
+        ("cross_attention_dim", config.cross_attention_dim, text.config.width),
+    )
+    for name, own, other in pairs:
+        if own != other:
+            raise UserError(f"the parts do not fit: {name} of the network is {own}, not {other}: fetch the checkpoint again")
 
 
 # --- the process ----------------------------------------------------------------------------------

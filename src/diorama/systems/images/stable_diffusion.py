@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from diorama import cards
 from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
-from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, diffusion, index
-from diorama.models import INDEX
+from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, check_fit, diffusion, index
+from diorama.models import INDEX, OURS
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import respaced
 from diorama.storage import Storage
@@ -58,19 +59,29 @@ class StableDiffusion(LatentPainter):
         folder = Path(folder)
         codec, text = KLCodec.from_pretrained(folder / "vae"), ClipText.from_pretrained(folder / "text_encoder")
         network, schedule = DiffusersUNet.from_pretrained(folder / "unet"), read_json(folder / SCHEDULE)
-        size = network.model.config.sample_size * codec.config.stride
-        system = cls(codec, text, network, size=size, schedule=schedule).eval()
+        check_fit(codec, text, network)
+        if not isinstance(schedule, dict):
+            raise UserError(f"{folder / SCHEDULE} describes no schedule: fetch the checkpoint again")
+        system = cls(codec, text, network, size=network.side * codec.config.stride, schedule=schedule).eval()
         system.process  # noqa: B018 - a scheduler that is not read is told here
         system.origin = folder.resolve()
         return system
 
     def save_pretrained(self, folder: str | Path, storage: Storage = "float32", **about: Any) -> None:
-        """In diffusers' layout again, in float32, so that both read it; `about` goes into the index. All of it or nothing."""
+        """In diffusers' layout again, so that both read it; `about` goes into the index. All of it or nothing.
+
+        Raises UserError for another storage than float32, and where it cannot be written.
+        """
+        if storage != "float32":
+            raise UserError(f"storage {storage!r} of a checkpoint of diffusers is not written yet: use float32")
         self.check_apart(folder)
         with atomic_folder(folder, replaces=INDEX) as new:
             for name, part in (("vae", self.codec), ("text_encoder", self.text), ("unet", self.network)):
                 (new / name).mkdir()
-                part.write(new / name, storage)
+                try:
+                    part.write(new / name, storage)
+                except SafetensorError as error:  # a full disk comes as this
+                    raise UserError(f"cannot write {folder} ({error}): free some space or write elsewhere") from error
             (new / SCHEDULE).parent.mkdir()
             write_json(new / SCHEDULE, dict(self.schedule))
-            write_json(new / INDEX, {**about, **index(self.schedule)})
+            write_json(new / INDEX, {**index(self.schedule), OURS: about})
