@@ -113,3 +113,16 @@ def test_a_replaced_file_is_noticed_by_its_size_or_its_time(tmp_path):
     picture.unlink()
     assert all(len({*states, stamps(source)}) == 4 for states in zip(first, later, larger, strict=True))
     assert stamps(Listed([])) == stamps(greys(3))  # nothing that is a file
+
+
+def test_fresh_or_read_back_the_latents_lie_alike_in_memory(tmp_path):
+    """Kernels round by layout, and a run must resume to the bit."""
+    encoder = Counting()
+
+    def channels_last(batch):
+        seen = encoder(batch)
+        return dataclasses.replace(seen, latent=seen.latent.contiguous(memory_format=torch.channels_last))
+
+    kept = {"batch": 4, "seed": 3, "cache": tmp_path / "cache.safetensors", "key": "a"}
+    fresh, read = (encode(source(), 16, channels_last, **kept)(0).latent for _ in range(2))
+    assert fresh.stride() == read.stride()
