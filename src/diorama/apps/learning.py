@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from diorama.apps.output import use_all_cores
 from diorama.errors import UserError
 from diorama.training.plan import Plan
 
 if TYPE_CHECKING:
-    from diorama.apps.distill import Distill
-    from diorama.apps.personalize import Personalize
     from diorama.pipeline import Pipeline
     from diorama.systems.images.latent import LatentPainter
 
 WIDEST = 256  # rank of an adapter: beyond, it is wider than the layers it stands beside
 
 
-def check(lesson: Distill | Personalize, least: Mapping[str, tuple[int, int]]) -> None:
+class Lesson(Protocol):
+    """What such a verb is told, among other things."""
+
+    @property
+    def system(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def lr(self) -> float | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def check(lesson: Lesson, least: Mapping[str, tuple[int, int]]) -> None:
     """Raises UserError where an adapter cannot be learned so; `least` has the verb's own numbers, and their bounds."""
     numbers = {"rank": (lesson.rank, 1), "steps": (lesson.steps, 1), "seed": (lesson.seed, 0), **least}
     for name, (value, bound) in numbers.items():
@@ -31,7 +48,7 @@ def check(lesson: Distill | Personalize, least: Mapping[str, tuple[int, int]]) -
         raise UserError(f"lr {lesson.lr} is not allowed: use a number above 0, such as 1e-3")
 
 
-def load_painter(lesson: Distill | Personalize, done: str) -> tuple[Pipeline, LatentPainter]:
+def load_painter(lesson: Lesson, done: str) -> tuple[Pipeline, LatentPainter]:
     """The model that learns, on all cores. Raises UserError, which says what cannot be `done` to it, where it paints in no latents."""
     from diorama.pipeline import load
     from diorama.systems.images.latent import LatentPainter
@@ -44,7 +61,7 @@ def load_painter(lesson: Distill | Personalize, done: str) -> tuple[Pipeline, La
     return model, model.system
 
 
-def planned(plan: Plan, lesson: Distill | Personalize) -> Plan:
+def planned(plan: Plan, lesson: Lesson) -> Plan:
     """The plan with what was asked for."""
     steps, lr = lesson.steps or plan.steps, lesson.lr or plan.lr
     return replace(plan, steps=steps, lr=lr, seed=lesson.seed, device=lesson.device, dtype=lesson.dtype)

@@ -5,8 +5,7 @@ Each is read from, and written to, its own folder of diffusers' layout, in float
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ from torch import Tensor
 from diorama.conditions.text import TextTower
 from diorama.errors import UserError
 from diorama.files import read_json
+from diorama.hub.reading import read_model, read_tokenizer, told
 from diorama.networks.precision import exactly
 from diorama.parts import Part
 from diorama.processes.diffusion import Diffusion
@@ -25,10 +25,8 @@ from diorama.processes.scalings import Epsilon, V
 from diorama.storage import Storage
 from diorama.types import Condition, Noise, TextEmbedding
 
-RARE = 40_000  # of CLIP's 49,408 pieces the later ones: letters that hardly ever stand together, "sks" the 48,136th
-
-PLAIN = ("model.safetensors", "diffusion_pytorch_model.safetensors")
-WORDS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # what a tokenizer is read from, one or the other
+RARE = 40_000  # of CLIP's 49,408 pieces the later ones: letters that hardly ever stand together, as in "sks"
+# by which a network may be told more than words
 TOLD = ("class_embed_type", "num_class_embeds", "addition_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
 
 
@@ -78,10 +76,10 @@ class KLCodec(Part):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        with _told(folder := Path(folder)):
+        with told(folder := Path(folder)):
             from diffusers import AutoencoderKL
 
-            return cls(_model(AutoencoderKL, folder, torch_dtype=torch.float32))
+            return cls(read_model(AutoencoderKL, folder, torch_dtype=torch.float32))
 
 
 class ClipText(TextTower):
@@ -137,29 +135,14 @@ class ClipText(TextTower):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         folder = Path(folder)
-        with _told(folder):
+        with told(folder):
             from transformers import CLIPTextModel
 
             kind = read_json(folder / "config.json").get("model_type")
             if kind != "clip_text_model":
                 raise UserError(f"{folder} is a {kind}, which is not read yet: give a checkpoint whose words CLIP reads")
-            model = _model(CLIPTextModel, folder, dtype=torch.float32)
-        return cls(model, _tokenizer(folder.parent / "tokenizer", model.config.vocab_size))
-
-
-def _tokenizer(folder: Path, pieces: int) -> Any:
-    """CLIP's tokenizer, of so many pieces: transformers makes an empty one where its files are not there."""
-    with _told(folder):
-        from transformers import CLIPTokenizer
-
-        if not any(all((folder / name).is_file() for name in names) for names in WORDS):
-            raise UserError(
-                f"{folder} has neither {' nor '.join(' with '.join(names) for names in WORDS)}: fetch the checkpoint again"
-            )
-        tokenizer = CLIPTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
-    if len(tokenizer) != pieces:
-        raise UserError(f"{folder} knows {len(tokenizer)} pieces, the text tower {pieces}: fetch the checkpoint again")
-    return tokenizer
+            model = read_model(CLIPTextModel, folder, dtype=torch.float32)
+        return cls(model, read_tokenizer(folder.parent / "tokenizer", model.config.vocab_size))
 
 
 class DiffusersUNet(Part):
@@ -190,10 +173,10 @@ class DiffusersUNet(Part):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        with _told(folder := Path(folder)):
+        with told(folder := Path(folder)):
             from diffusers import UNet2DConditionModel
 
-            return cls(_model(UNet2DConditionModel, folder, torch_dtype=torch.float32))
+            return cls(read_model(UNet2DConditionModel, folder, torch_dtype=torch.float32))
 
     @property
     def side(self) -> int:
@@ -202,64 +185,12 @@ class DiffusersUNet(Part):
         return int(side if isinstance(side, int) else side[0])
 
 
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """What hinders reading this folder, as a UserError: a library that is not here, a part that is missing or damaged."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not there: fetch the checkpoint again, all of it")
-    try:
-        with _quiet():
-            yield
-    except UserError:
-        raise
-    except ImportError as error:
-        raise UserError(f"a checkpoint of diffusers needs more than is here ({error}): pip install 'diorama[hub]'") from error
-    except Exception as error:  # each of the libraries raises its own
-        line = str(error).strip().partition("\n")[0]
-        raise UserError(f"{folder} cannot be read ({line}): fetch the checkpoint again") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, neither library talks: what matters is told as an error, and the verbs have bars of their own."""
-    from diffusers.utils import logging as one
-    from transformers.utils import logging as other
-
-    before = one.get_verbosity(), other.get_verbosity(), one.is_progress_bar_enabled(), other.is_progress_bar_enabled()
-    for log in (one, other):
-        log.set_verbosity(log.CRITICAL)
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, verbosity, barred in zip((one, other), before[:2], before[2:], strict=True):
-            log.set_verbosity(verbosity)
-            if barred:
-                log.enable_progress_bar()
-
-
-def _model(kind: Any, folder: Path, **how: Any) -> Any:
-    """A network in float32, all of whose weights are in its file. Raises UserError where some are not; pickles are never read."""
-    if not any((folder / name).is_file() for name in PLAIN):
-        raise UserError(
-            f"{folder} has no {' or '.join(PLAIN)}: weights in pickles, shards or variants such as .fp16 are not read"
-        )
-    model, about = kind.from_pretrained(
-        folder.resolve(), local_files_only=True, use_safetensors=True, output_loading_info=True, **how
-    )
-    if off := [*about["missing_keys"], *about["mismatched_keys"]]:
-        raise UserError(
-            f"the weights in {folder} are not those of its config ({len(off)} are missing or other, such as {off[0]})"
-        )
-    return model
-
-
 def check_fit(codec: KLCodec, text: ClipText, network: DiffusersUNet) -> None:
     """Raises UserError where the parts are not of one checkpoint, or the network wants to be told more than words."""
     config = network.model.config
-    told = [name for name in TOLD if getattr(config, name, None)]
-    if told:
-        raise UserError(f"its network is told more than words ({told[0]}), which is not read yet: give another checkpoint")
+    more = [name for name in TOLD if getattr(config, name, None)]
+    if more:
+        raise UserError(f"its network is told more than words ({more[0]}), which is not read yet: give another checkpoint")
     pairs = (
         ("in_channels", config.in_channels, codec.config.latent),
         ("cross_attention_dim", config.cross_attention_dim, text.config.width),
