@@ -152,6 +152,22 @@ def test_it_learns_a_subject(saved):
     assert all(delta.any() for delta in Adapter.of(system.painter).deltas.values())
 
 
+def test_diffusers_wears_what_it_learned(saved, tmp_path):
+    pytest.importorskip("peft")  # which diffusers wears adapters by
+    system = DreamBooth(load_system(saved), Words.of("zwx toy"), rank=2)
+    for name, weight in system.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    system.save_pretrained(tmp_path / "sub")
+    worn = load_system(saved)
+    Adapter.read(tmp_path / "sub").merge(worn)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(saved)
+    pipe.load_lora_weights(tmp_path / "sub")
+    theirs = painted_by_diffusers(pipe)
+    assert (painted(worn) - theirs).abs().max() < 1e-4
+    assert (painted(load_system(saved)) - theirs).abs().max() > 1e-2
+
+
 def test_a_rare_piece_means_nothing(saved, monkeypatch):
     text = load_system(saved).text
     assert text.means("cat") and not text.means("sks")

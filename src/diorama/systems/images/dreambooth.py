@@ -16,6 +16,7 @@ from diorama.networks import lora
 from diorama.storage import Storage
 from diorama.systems.base import System
 from diorama.systems.images.latent import LatentPainter
+from diorama.systems.images.stable_diffusion import StableDiffusion
 from diorama.training.loop import History, fit
 from diorama.training.plan import Plan
 from diorama.types import Batch, Noise, OnStep, Step, ignore, mix
@@ -140,10 +141,13 @@ class DreamBooth(System):
 
     def save_pretrained(self, folder: str | Path, storage: Storage = "float32", **about: Any) -> None:
         """The adapter alone; where all of the network learned, the painter as a model of its own."""
-        if self.rank:
-            lora.Adapter.of(self.painter).save(folder, **about)
-        else:
+        if not self.rank:
             self.painter.save_pretrained(folder, storage, **about)
+            return
+        adapter = lora.Adapter.of(self.painter)
+        adapter.save(folder, **about)
+        if isinstance(self.painter, StableDiffusion):
+            self.painter.write_adapter(adapter, Path(folder))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
 from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, check_fit, diffusion, index
 from diorama.models import INDEX, OURS
+from diorama.networks.lora import Adapter
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import respaced
-from diorama.storage import Storage
+from diorama.storage import Storage, write_tensors
 from diorama.systems.base import TakePart
 from diorama.systems.images.latent import LatentPainter
 
@@ -52,6 +53,15 @@ class StableDiffusion(LatentPainter):
         sigmas = self.process.scaling.sigmas
         assert sigmas is not None
         return respaced(sigmas, steps)
+
+    def write_adapter(self, adapter: Adapter, folder: Path) -> None:
+        """What LoRAs beside the layers of its network learned, for `load_lora_weights` of diffusers: one more file in the folder."""
+        sides = {
+            f"{name.replace('network.model', 'unet', 1)}.lora_{side}.weight": weight
+            for name, pair in adapter.layers.items()
+            for side, weight in zip("AB", pair, strict=True)
+        }
+        write_tensors(folder / "pytorch_lora_weights.safetensors", sides)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
