@@ -149,7 +149,15 @@ def _of_diffusers(index: dict[str, Any], path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is a {kind} of diffusers, which is not read yet: give a {' or a '.join(READ)}")
     ours = index.get(OURS)
     about = ours if isinstance(ours, dict) else {}
-    return {"defaults": {"steps": 25, "guidance": 7.5, "solver": "dpmpp_2m"}, **about, **index, "system": READ[kind]}
+    own = {"defaults": {"steps": 25, "guidance": 7.5, "solver": "dpmpp_2m"}, "settings": _size_of(path.parent)}
+    return {**own, **about, **index, "system": READ[kind]}
+
+
+def _size_of(folder: Path) -> dict[str, int]:
+    """Pixels along a side of what a checkpoint of diffusers paints, where all of it is there."""
+    unet, vae = (read_json(file) if (file := folder / part / "config.json").is_file() else {} for part in ("unet", "vae"))
+    side, widths = unet.get("sample_size"), vae.get("block_out_channels", [])
+    return {"size": side * 2 ** (len(widths) - 1)} if isinstance(side, int) and widths else {}
 
 
 def known_as(folder: Path) -> str:

@@ -18,6 +18,7 @@ from diorama.apps.flags import flag
 from diorama.apps.output import find_model, steps_bar, use_all_cores
 from diorama.cards import find
 from diorama.errors import UserError
+from diorama.models import index_of
 from diorama.recipe import SIZES
 from diorama.training.plan import Plan
 
@@ -47,8 +48,8 @@ class Train:
     """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
     start: Annotated[str | None, flag("NAME|DIR")] = None
     """A saved model of this system to go on from, all of it: fine-tuning. Its preset and labels stay."""
-    size: int = 128
-    """Pixels along a side."""
+    size: Annotated[int | None, flag("INT")] = None
+    """Pixels along a side; 128 where not given, or as many as the model of --start has."""
     on_white: Annotated[bool, flag()] = False
     """The pictures' RGB is already laid on white, alpha is only a mask."""
     compose: int = 0
@@ -124,7 +125,7 @@ class Train:
         }
         if bad := next((name for name, value in whole.items() if value < 1), None):
             raise UserError(f"{bad} {whole[bad]} is not allowed: use 1 or more")
-        if self.size not in SIZES:  # what a sampler may be asked for
+        if self.size is not None and self.size not in SIZES:  # what a sampler may be asked for
             raise UserError(f"size {self.size} is not allowed: use {SIZES.start} to {SIZES.stop - 1} pixels")
         least = {
             "seed": plan.seed,
@@ -144,22 +145,30 @@ class Train:
     def _data(self) -> Anything:
         from diorama.sources import Clips, Data, Films, Worlds
 
+        size = self._size()
         if find(self.system).family == "video":
             if self.data != "world":
-                return Films(path=Path(self.data), size=self.size, frames=self.frames)
+                return Films(path=Path(self.data), size=size, frames=self.frames)
             # the words of pictures: of what goes on in a clip a frozen tower never read
-            return Clips(size=self.size, rules={"frames": self.frames}, form="still", hold_out=self.hold_out)
+            return Clips(size=size, rules={"frames": self.frames}, form="still", hold_out=self.hold_out)
         if self.data == "world":
-            return Worlds(size=self.size, hold_out=self.hold_out)
+            return Worlds(size=size, hold_out=self.hold_out)
         return Data(
             path=Path(self.data),
             on_white=self.on_white,
-            size=self.size,
+            size=size,
             compose=self.compose,
             often=self.often,
             hold_out=self.hold_out,
             cache=self.cache,
         )
+
+    def _size(self) -> int:
+        """As asked; else as the model has it that is gone on from."""
+        if self.size is not None or self.start is None:
+            return 128 if self.size is None else self.size
+        index = index_of(find_model(self.start))
+        return int(index.get("settings", {}).get("size") or index.get("size") or 128)
 
     def _base(self) -> Path | None:
         if self.base is None or os.path.isdir(Path(self.base, "codec")):  # a folder of parts will do
