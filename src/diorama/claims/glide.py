@@ -43,8 +43,8 @@ LED = (0.0, 1.0, 3.0, 7.0)  # of CLIP's gradient; 0 is none, and each is as much
 DRAWN, HOLES, STEPS, CHUNK = 160, 96, 12, 48
 PRESSED = 3.0  # guidance of the pictures with holes
 PIXEL = 1 / 32
-_QUICK = Plan(steps=500, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
-AWARE, TUNE = _QUICK, replace(_QUICK, steps=300, batch=16, lr=5e-4, ema=0.98)
+_QUICK = Plan(steps=440, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
+AWARE, TUNE = _QUICK, replace(_QUICK, steps=260, batch=16, lr=5e-4, ema=0.98)
 
 
 class OnFlow:
