@@ -41,8 +41,8 @@ SCALES = (1.0, 2.0, 4.0, 8.0)
 DRAWN, KINDS, SOURCES, EACH = 96, 4, 8, 16  # pictures of an arm, captions of part B, pictures varied, and how often
 STEPS, CHUNK, PRESSED = 12, 48, 2.0
 READ = 20  # tokens of a caption that the prior reads: captions of one or two things have fewer
-PLAN = Plan(steps=620, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
-TUNE = Plan(steps=248, batch=32, lr=1e-3, warmup=50, decay=0.4, ema=0.98, device="cpu", dtype="float32")
+PLAN = Plan(steps=600, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
+TUNE = Plan(steps=240, batch=32, lr=1e-3, warmup=50, decay=0.4, ema=0.98, device="cpu", dtype="float32")
 
 
 class OfFlowAndClip(OnFlow, Unclip):
