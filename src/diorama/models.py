@@ -157,6 +157,7 @@ def _size_of(folder: Path) -> dict[str, int]:
     """Pixels along a side of what a checkpoint of diffusers paints, where all of it is there."""
     unet, vae = (read_json(file) if (file := folder / part / "config.json").is_file() else {} for part in ("unet", "vae"))
     side, widths = unet.get("sample_size"), vae.get("block_out_channels", [])
+    side = side[0] if isinstance(side, list) and side else side
     return {"size": side * 2 ** (len(widths) - 1)} if isinstance(side, int) and widths else {}
 
 

@@ -73,7 +73,8 @@ class Train:
         from diorama.train import train  # torch, from here on
 
         use_all_cores()
-        data, base, start = self._data(), self._base(), None if self.start is None else find_model(self.start)
+        start = None if self.start is None else find_model(self.start)
+        data, base = self._data(start), self._base()
         if start and self.plan.lr == Plan.lr:
             say(f"the learning rate {Plan.lr:g} is for a start from nothing: --lr 1e-5 to 1e-4 forgets less")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Control-C
@@ -142,10 +143,10 @@ class Train:
         if not 0 < plan.lr < float("inf"):
             raise UserError(f"lr {plan.lr} is not allowed: use a number above 0, such as 6e-4")
 
-    def _data(self) -> Anything:
+    def _data(self, start: Path | None) -> Anything:
         from diorama.sources import Clips, Data, Films, Worlds
 
-        size = self._size()
+        size = self._size(start)
         if find(self.system).family == "video":
             if self.data != "world":
                 return Films(path=Path(self.data), size=size, frames=self.frames)
@@ -163,11 +164,11 @@ class Train:
             cache=self.cache,
         )
 
-    def _size(self) -> int:
+    def _size(self, start: Path | None) -> int:
         """As asked; else as the model has it that is gone on from."""
-        if self.size is not None or self.start is None:
+        if self.size is not None or start is None:
             return 128 if self.size is None else self.size
-        index = index_of(find_model(self.start))
+        index = index_of(start)
         return int(index.get("settings", {}).get("size") or index.get("size") or 128)
 
     def _base(self) -> Path | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.conditions.text import TextTower
@@ -46,14 +47,34 @@ class Words:
     max_tokens: int
 
 
-class KLCodec(Part):
-    """AutoencoderKL: colours to latents of about unit variance, and back with an alpha of 1 everywhere; what is encoded stands on white."""
+class Borrowed(Part):
+    """A network of diffusers, read from and written to its own folder."""
 
-    Config = Sides
+    kind: ClassVar[str]  # its class there
 
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
+
+    def write(self, folder: Path, storage: Storage) -> None:
+        self.model.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        with told(folder := Path(folder)):
+            import diffusers
+
+            return cls(read_model(getattr(diffusers, cls.kind), folder, torch_dtype=torch.float32))
+
+
+class KLCodec(Borrowed):
+    """AutoencoderKL: colours to latents of about unit variance, and back with an alpha of 1 everywhere; what is encoded stands on white."""
+
+    Config = Sides
+    kind = "AutoencoderKL"
+
+    def __init__(self, model: Any):
+        super().__init__(model)
         self.config = Sides(model.config.latent_channels, 2 ** (len(model.config.block_out_channels) - 1))
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
@@ -70,16 +91,6 @@ class KLCodec(Part):
     @property
     def _shift(self) -> float:
         return self.model.config.shift_factor or 0.0
-
-    def write(self, folder: Path, storage: Storage) -> None:
-        self.model.save_pretrained(folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        with told(folder := Path(folder)):
-            from diffusers import AutoencoderKL
-
-            return cls(read_model(AutoencoderKL, folder, torch_dtype=torch.float32))
 
 
 class ClipText(TextTower):
@@ -115,18 +126,16 @@ class ClipText(TextTower):
         return self._encode([""])[0]
 
     def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        ids = torch.full((len(texts), self.config.max_tokens), self.words.pad_token_id)
-        for row, text in zip(ids, texts, strict=True):
-            pieces = self.tokenizer.encode(text).ids
-            row[: len(pieces)] = torch.tensor(pieces)
-        with exactly(ids := ids.to(self.model.device)):
+        ids, mask = self.pieces(texts)
+        padding = self.words.pad_token_id
+        ids = F.pad(ids.masked_fill(~mask, padding), (0, self.config.max_tokens - ids.shape[1]), value=padding)
+        with exactly(ids):
             seen = self.model(ids)
         return seen.last_hidden_state, seen.pooler_output
 
     def means(self, word: str) -> bool:
         """Whether the word has a piece of its own that is not too rare to have a meaning (Ruiz et al. 2023, sec. 3.2)."""
-        pieces = self.tokenizer.encode(word, add_special_tokens=False).ids
-        return len(pieces) == 1 and pieces[0] < RARE
+        return super().means(word) and self.tokenizer.encode(word, add_special_tokens=False).ids[0] < RARE
 
     def write(self, folder: Path, storage: Storage) -> None:
         self.model.save_pretrained(folder)
@@ -145,20 +154,19 @@ class ClipText(TextTower):
         return cls(model, read_tokenizer(folder.parent / "tokenizer", model.config.vocab_size))
 
 
-class DiffusersUNet(Part):
+class DiffusersUNet(Borrowed):
     """UNet2DConditionModel as a network of the house: c_noise is an index of the table. `nothing` stands where nothing is asked."""
 
-    Config = Sides
+    kind = "UNet2DConditionModel"
     nothing: Tensor  # (1, n, d)
 
     def __init__(self, model: Any):
-        super().__init__()
+        super().__init__(model)
         if model.config.in_channels != model.config.out_channels:
             raise UserError(
                 f"its network takes {model.config.in_channels} channels and gives {model.config.out_channels}, as one that is also "
                 "shown a picture: that is not read yet, give a checkpoint of words to pictures"
             )
-        self.model = model
         self.register_buffer("nothing", torch.zeros(1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition) -> Tensor:
@@ -167,22 +175,6 @@ class DiffusersUNet(Part):
         if condition.text is not None:
             tokens = torch.where(condition.text.mask.any(1)[:, None, None], condition.text.tokens, tokens)
         return self.model(x, c_noise, encoder_hidden_states=tokens).sample
-
-    def write(self, folder: Path, storage: Storage) -> None:
-        self.model.save_pretrained(folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        with told(folder := Path(folder)):
-            from diffusers import UNet2DConditionModel
-
-            return cls(read_model(UNet2DConditionModel, folder, torch_dtype=torch.float32))
-
-    @property
-    def side(self) -> int:
-        """Positions along a side of the latents it was trained on."""
-        side = self.model.config.sample_size
-        return int(side if isinstance(side, int) else side[0])
 
 
 def check_fit(codec: KLCodec, text: ClipText, network: DiffusersUNet) -> None:
@@ -227,7 +219,7 @@ def index(schedule: Mapping[str, Any]) -> dict[str, Any]:
     from diffusers import __version__
 
     solver = schedule.get("_class_name", "DDIMScheduler")
-    theirs = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": solver}
+    theirs = {"unet": DiffusersUNet.kind, "vae": KLCodec.kind, "scheduler": solver}
     words = {"text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
     left_out = ("safety_checker", "feature_extractor", "image_encoder")
     return {

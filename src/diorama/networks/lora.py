@@ -108,10 +108,13 @@ class Adapter:
             "target_modules": list(self.layers),
             "diorama": {"format_version": FORMAT_VERSION, **about},
         }
-        sides = {KEY.format(name, side): w for name, pair in self.layers.items() for side, w in zip("AB", pair, strict=True)}
         with atomic_folder(folder, replaces=ADAPTER) as new:
             write_json(new / ADAPTER, config)
-            write_weights(new / ADAPTER_WEIGHTS, sides, storage)
+            write_weights(new / ADAPTER_WEIGHTS, self.sides(KEY), storage)
+
+    def sides(self, key: str) -> dict[str, Tensor]:
+        """A and B of every layer under a key that has a place for the layer's name, and one for the side."""
+        return {key.format(name, side): w for name, pair in self.layers.items() for side, w in zip("AB", pair, strict=True)}
 
     @classmethod
     def read(cls, folder: str | Path) -> Adapter:

@@ -15,7 +15,7 @@ from diorama import cards
 from diorama.errors import UserError
 from diorama.files import atomic_folder, read_json, write_json
 from diorama.hub.stable_diffusion import ClipText, DiffusersUNet, KLCodec, check_fit, diffusion, index
-from diorama.models import INDEX, OURS
+from diorama.models import INDEX, OURS, index_of
 from diorama.networks.lora import Adapter
 from diorama.processes.diffusion import Diffusion
 from diorama.processes.levels import respaced
@@ -56,12 +56,9 @@ class StableDiffusion(LatentPainter):
 
     def write_adapter(self, adapter: Adapter, folder: Path) -> None:
         """What LoRAs beside the layers of its network learned, for `load_lora_weights` of diffusers: one more file in the folder."""
-        sides = {
-            f"{name.replace('network.model', 'unet', 1)}.lora_{side}.weight": weight
-            for name, pair in adapter.layers.items()
-            for side, weight in zip("AB", pair, strict=True)
-        }
-        write_tensors(folder / "pytorch_lora_weights.safetensors", sides)
+        sides = adapter.sides("{}.lora_{}.weight")
+        theirs = {name.replace("network.model", "unet", 1): weight for name, weight in sides.items()}
+        write_tensors(folder / "pytorch_lora_weights.safetensors", theirs)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -72,7 +69,7 @@ class StableDiffusion(LatentPainter):
         check_fit(codec, text, network)
         if not isinstance(schedule, dict):
             raise UserError(f"{folder / SCHEDULE} describes no schedule: fetch the checkpoint again")
-        system = cls(codec, text, network, size=network.side * codec.config.stride, schedule=schedule).eval()
+        system = cls(codec, text, network, size=index_of(folder)["settings"]["size"], schedule=schedule).eval()
         system.process  # noqa: B018 - a scheduler that is not read is told here
         system.origin = folder.resolve()
         return system
