@@ -12,6 +12,7 @@ from diorama import cards, models
 from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
+from diorama.foundations.plans import PLANS
 from diorama.foundations.registry import HELD_OUT
 from diorama.foundations.world import data_of, world_of
 from diorama.models import locate
@@ -34,8 +35,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """A codec after two steps, measured on a handful of pictures."""
-    what = replace(find("world-codec-f8"), size=32, plan=QUICK)
+    what = replace(find("world-codec-f8"), size=32)
     monkeypatch.setitem(FOUNDATIONS, what.name, what)
+    monkeypatch.setitem(PLANS, what.name, QUICK)
     monkeypatch.setattr(measures, "CHUNK", 8)
     monkeypatch.setattr(measures, "N", 16)
     return what
@@ -53,11 +55,15 @@ def test_every_model_has_a_system_a_preset_and_a_world(what):
         assert list(FOUNDATIONS).index(what.base) < list(FOUNDATIONS).index(what.name)
 
 
+def test_every_model_has_a_plan():
+    assert list(PLANS) == list(FOUNDATIONS)
+
+
 def test_nobody_is_shown_what_is_held_out():
     held = {unseen(Rules(**({} if what.moving else what.rules)), HELD_OUT) for what in FOUNDATIONS.values()}
     assert all(pairs == tuple(pair for pair in max(held, key=len) if pair in pairs) for pairs in held)  # the same for all
     for what in FOUNDATIONS.values():
-        source = data_of(what).open(what.plan.seed)
+        source = data_of(what).open(PLANS[what.name].seed)
         scenes = [source.clip(i).shots[0].scene if what.moving else source.scene(i) for i in range(200)]
         things = [thing for made in scenes for thing in made.named]
         assert not {(t.colour, t.shape) for t in things} & set().union(*held)
@@ -87,7 +93,7 @@ def test_the_verb_lists_and_trains(cache, quick, capsys):
     assert main(["foundations", quick.name]) == 0
     out, err = capsys.readouterr()
     assert out.strip().endswith(str(cache / quick.name))
-    assert err.startswith(f"{quick.name} is trained into {cache / quick.name}: {quick.plan.steps} steps of {quick.plan.batch}")
+    assert err.startswith(f"{quick.name} is trained into {cache / quick.name}: {QUICK.steps} steps of {QUICK.batch}")
     assert main(["foundations", "--json"]) == 0
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == quick.name)
     assert (row["where"], row["parameters"] > 0, "PSNR" in row["measured"]) == ("trained here", True, True)

@@ -26,7 +26,6 @@ from diorama.models import index_of, known_as, weights_hash
 from diorama.networks.precision import ground
 from diorama.sources import Anything, Data, Films, Worlds
 from diorama.systems.base import Kind, System, load_system, read_part
-from diorama.systems.understanding.classifier import Classifier
 from diorama.training.checkpoint import checkpoints
 from diorama.training.loop import History, check_trackers, fit, main_first
 from diorama.training.plan import Plan
@@ -73,11 +72,13 @@ def train(
         if start is None:
             begins = {"preset": preset, "start": ""}
             system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
+            system.begin(parts)
         else:
             system, kept = _started(start, kind, data.size), _kept_of(start)
             parts.taken["start"] = weights_hash(start)
             begins = {"preset": "", "start": f"{known_as(start)} {parts.taken['start'][:10]}"}
             system.check_apart(out / "model")
+            system.begin(parts)
             source, held = _in_words_of(system, data, source, held, say)
         holds = {} if isinstance(data, Worlds) else {"number of pictures": len(found)}
         run = {"system": slug, **begins, "data": data.name, **_words(data, plan), **holds}
@@ -107,22 +108,13 @@ def _opened(data: Anything, seed: int, say: Callable[[str], None]) -> Source:
     return found
 
 
-NOT_YET = {  # what training does to them happens once: in `new`, or after the last step
-    "autoencoder": "its latents are normalised after training",
-    "upsampler": "it is given a codec when it is made",
-    "masked-tokens": "it does not say its size",
-    "rcg": "it does not say its size",
-}
-
-
 def _started(folder: Path, kind: type[System], size: int) -> System:
     """A trained system to carry on with. Raises UserError where it is another one, or of another size."""
-    slug = kind.card.slug
-    if slug in NOT_YET:
-        raise UserError(f"a trained {slug} cannot be gone on from yet ({NOT_YET[slug]}): leave out --start")
     system = load_system(folder)
     if type(system) is not kind:
-        raise UserError(f"{known_as(folder)} is a saved {system.card.slug}, which is no {slug}: name another with --start")
+        raise UserError(
+            f"{known_as(folder)} is a saved {system.card.slug}, which is no {kind.card.slug}: name another with --start"
+        )
     if (own := getattr(system, "size", size)) != size:
         raise UserError(f"size {size} is not that of {known_as(folder)}: use --size {own}")
     return system
@@ -132,12 +124,12 @@ def _in_words_of(
     system: System, data: Anything, source: Source, held: Source, say: Callable[[str], None]
 ) -> tuple[Source, Source]:
     """What is trained on and what is not, under the labels that a trained system knows. Raises UserError where none is among them."""
-    known = tuple(getattr(system, "styles", getattr(system, "labels", ())))
-    if not known or source.labels == known or system.card.family == "video":  # of clips, no label is read
+    known = system.known_labels
+    if not known or source.labels == known:
         return source, held
     strange = sorted(set(source.labels) - set(known))
     others = f"{', '.join(strange[:5])}{', ...' * (len(strange) > 5)}"
-    if not isinstance(data, Data) or (isinstance(system, Classifier) and len(strange) == len(source.labels)):
+    if not isinstance(data, Data) or (system.needs_labels and len(strange) == len(source.labels)):
         raise UserError(f"the labels of {data.name} ({others or 'none'}) are not the model's ({', '.join(known)}): begin anew")
     if strange:
         say(f"labels that the model does not know are left out: {others}")

@@ -129,12 +129,26 @@ def test_the_limit_stops_within_the_operation_that_passes_it():
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """A house of four modules: a imports b, b imports c inside a function, d only for its type checker."""
+    """A house of four modules; of a, what another names reaches b, that c inside a function, and d its type checker alone."""
     rooms = {
-        "a": "from diorama.room import b",
-        "room/b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from diorama import d\ndef f():\n    import diorama.c",
-        "c": "import torch\nfrom diorama.a import nothing",
-        "d": "",
+        "a": "from diorama.room.b import f, idle\nfrom diorama.room import b as alias\nX = f\nY = idle\nW = alias",
+        "room/b": """
+import torch
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from diorama.d import T
+def f() -> T:
+    from diorama.c import g
+    return g(K)
+K = 1  # as told
+def idle():
+    "Does nothing."
+class Other:
+    size = 2
+torch.manual_seed(0)
+""",
+        "c": "def g(k):\n    return k\n\ndef h():\n    return 0",
+        "d": "T = int",
         "room/__init__": "",
     }
     for name, text in rooms.items():
@@ -145,17 +159,65 @@ def house(tmp_path, monkeypatch):
     return tmp_path / "diorama"
 
 
-def test_imports_are_followed_however_far_down(house):
-    assert [path.name for path in sources.sources([house / "a.py"])] == ["a.py", "c.py", "__init__.py", "b.py"]
+def reached(house, name):
+    """module.name of every definition behind this one of a."""
+    return {f"{place.file.stem}.{place.name}" for place in sources.definitions([sources.Place(house / "a.py", name)])}
 
 
-def test_the_hash_is_that_of_every_file_behind_the_claim(house, monkeypatch):
+def test_what_a_definition_names_is_followed_however_far_down(house):
+    always = {"a.", "b.", "b.torch"}  # what runs when they are imported
+    assert reached(house, "Y") == {"a.Y", "a.idle", "b.idle"} | always
+    assert reached(house, "X") == {"a.X", "a.f", "b.f", "b.K", "c.g", "c."} | always
+    assert {"b.Other", "b.idle", "c.g"} <= reached(house, "W")  # a module by its name: all of it
+    assert reached(house, "*") >= reached(house, "W") | reached(house, "X")
+
+
+@pytest.fixture
+def hash_of(house, monkeypatch):
+    """The hash of a claim whose module is a, after some text in it or in another was exchanged."""
     monkeypatch.setattr(toys, "__file__", str(house / "a.py"))
-    first = sources.source_hash(toys.CLAIM)
-    (house / "d.py").write_text("x = 1")
-    assert sources.source_hash(toys.CLAIM) == first
-    (house / "c.py").write_text("x = 1")
-    assert sources.source_hash(toys.CLAIM) != first
+    (house / "a.py").write_text("from diorama.room.b import f\nX = f")
+
+    def changed(name="a", old="", new=""):
+        path = house / f"{name}.py"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1) if old else text)
+        sources._module.cache_clear()  # written twice within a tick of the clock
+        found = sources.source_hash(toys.CLAIM)
+        path.write_text(text)
+        sources._module.cache_clear()
+        return found
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("room/b", "K = 1", "K = 2"),
+        ("room/b", "manual_seed(0)", "manual_seed(1)"),  # runs on import
+        ("c", "return k", "return -k"),
+        ("a", "X = f", "X = f()"),
+        ("room/b", "import g\n", "import h as g\n"),
+    ],
+)
+def test_another_definition_behind_the_claim_is_another_hash(hash_of, name, old, new):
+    assert hash_of(name, old, new) != hash_of()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("room/b", "  # as told", "  # as it were"),
+        ("room/b", "size = 2", "size = 3"),
+        ("room/b", "    return g", '    "It does."\n\n    return g'),
+        ("c", "return 0", "return 1"),
+        ("d", "int", "float"),
+    ],
+)
+def test_what_it_does_not_name_and_what_is_said_of_it_are_none(hash_of, name, old, new):
+    assert hash_of(name, old, new) == hash_of()
 
 
 def test_other_weights_are_another_hash(tmp_path, monkeypatch):
@@ -170,8 +232,9 @@ def test_other_weights_are_another_hash(tmp_path, monkeypatch):
 def test_a_claim_of_the_house_depends_on_its_parts_and_not_on_the_harness():
     from diorama.claims.samplers import CLAIM
 
-    names = {path.stem for path in sources.sources([sources.HOUSE / "diorama" / "claims" / "samplers.py"])}
-    assert {"samplers", "claim", "solvers", "levels", "frechet", "types"} <= names
-    assert not {"runner", "verdict", "scoreboard", "cli"} & names
-    assert not {"cards", "models", "files", "errors"} & names  # another card is no other number
+    found = sources.definitions([sources.Place(sources.HOUSE / "diorama" / "claims" / "samplers.py")])
+    names = {f"{place.file.stem}.{place.name}" for place in found}
+    assert {"solvers.dpmpp_2m", "levels.karras", "frechet.kernel_distance", "types.Noise", "unet.UNet"} <= names
+    assert not {"runner", "verdict", "scoreboard", "cli", "plans"} & {name.partition(".")[0] for name in names}
+    assert not {"cards", "models", "files", "errors"} & {place.file.stem for place in found}  # another card is no other number
     assert len(sources.source_hash(CLAIM)) == 64

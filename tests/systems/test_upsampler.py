@@ -49,12 +49,19 @@ def test_one_network_for_all_sizes_and_any_neighbours():
     assert torch.allclose(upsampler.sample(x[1:2], augmentation=0.2, noise=Noise([1]))[0], together[1], atol=1e-4)
 
 
+def learner(size=64):
+    """A new one, as training begins with it."""
+    new = Upsampler.new(preset="nano", size=size, labels=(), part=untrained)
+    new.begin(untrained)
+    return new
+
+
+def untrained(name, kind):
+    return kind(kind.Config())
+
+
 def test_some_pictures_are_as_a_codec_would_have_painted_them():
-    upsampler, image, noise = (
-        Upsampler.new(preset="nano", size=64, labels=(), part=lambda n, k: k(k.Config())),
-        torch.ones(16, 4, 64, 64),
-        range(16),
-    )
+    upsampler, image, noise = learner(), torch.ones(16, 4, 64, 64), range(16)
     small = upsampler.shrunk(image, Noise(noise))
     as_they_are = (small == 1).flatten(1).all(1)
     assert 0 < as_they_are.sum() < 16
@@ -63,7 +70,7 @@ def test_some_pictures_are_as_a_codec_would_have_painted_them():
 
 
 def test_its_codec_is_neither_trained_nor_saved(tmp_path):
-    upsampler = Upsampler.new(preset="nano", size=64, labels=(), part=lambda n, k: k(k.Config()))
+    upsampler = learner()
     assert isinstance(upsampler.codec, ConvCodec)
     trained = {id(p) for p in upsampler.phases()[0].parameters}
     assert trained == {id(p) for p in upsampler.network.parameters()}
@@ -82,4 +89,4 @@ def test_no_layer_works_at_full_size_nor_looks_at_all_places():
 
 def test_sizes_that_do_not_fit_are_told():
     with pytest.raises(UserError, match="size 100 is not a multiple of 64: use 64"):
-        Upsampler.new(preset="nano", size=100, labels=(), part=lambda n, k: k(k.Config()))
+        learner(100)

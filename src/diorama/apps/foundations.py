@@ -13,6 +13,7 @@ import tyro
 from diorama.apps.flags import flag
 from diorama.assets import asset
 from diorama.files import read_json
+from diorama.foundations.plans import PLANS
 from diorama.foundations.registry import FOUNDATIONS, find, folder_of
 from diorama.models import INDEX, made, weight_files
 
@@ -39,7 +40,7 @@ class Foundations:
         from diorama.apps.output import check_new, use_all_cores
         from diorama.apps.train import progress, say
 
-        plan = find(self.name).plan
+        plan = PLANS[find(self.name).name]
         out = made() / self.name if self.out is None else Path(self.out)
         check_new(out, INDEX)
         from diorama.foundations.make import make  # torch, from here on

@@ -1,13 +1,17 @@
-"""What a claim's numbers depend on, as one hash: its source, what that imports, its system, its models. Imports nothing of torch."""
+"""What a claim's numbers depend on, as one hash: its definitions, what those name, its system, its models. Imports nothing of torch."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple, TypeGuard
 
 from diorama.cards import catalogue
 from diorama.claims.claim import Claim
@@ -16,53 +20,143 @@ from diorama.foundations.registry import folder_of
 
 HOUSE = Path(__file__).parents[2]  # where the package `diorama` lies
 DESK = ("errors", "files", "models", "cards")  # they find and describe what is in the house: no number passes through them
+ALL, ON_IMPORT = "*", ""  # in place of a name: every definition of a module, and what it runs when it is imported
+
+
+class Place(NamedTuple):
+    """A definition: the file, and the name that it binds at the file's top."""
+
+    file: Path
+    name: str = ALL
+
+
+@dataclass
+class Module:
+    """A file, read and never run."""
+
+    code: list[str]  # its lines without comments and docstrings
+    bound: dict[str, list[ast.stmt]] = field(default_factory=dict)  # what binds each name at its top
+    on_import: list[ast.stmt] = field(default_factory=list)  # the rest
+
+    def text(self, statement: ast.stmt) -> str:
+        """Its code; of an import what it brings, which has no lines of its own."""
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            return ast.unparse(statement)
+        decorators = getattr(statement, "decorator_list", [])
+        first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+        return "\n".join(line for line in self.code[first - 1 : statement.end_lineno] if line)
 
 
 def source_hash(claim: Claim) -> str:
-    """64 hexadecimal digits. Another number in any file behind the claim, or other weights, and it is another."""
+    """64 hexadecimal digits. Another number in any definition behind the claim, or other weights, and it is another."""
     module = sys.modules[type(claim).__module__]
     card = catalogue().get(claim.slug)
-    starts = [Path(str(module.__file__)), *([_file(card.place.partition(":")[0])] if card else [])]
+    home, _, name = card.place.partition(":") if card else ("", "", "")
+    system = _file(home)
+    starts = [Place(Path(str(module.__file__))), *([Place(system, name)] if system else [])]
     folders = [folder for name in claim.assets if (folder := folder_of(name))]
-    models = [path for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
     digest = hashlib.sha256()
-    for path in [*sources(path for path in starts if path), *models]:
+    for place in definitions(starts):
+        found = _module(place.file, place.file.stat().st_mtime_ns)
+        for statement in _statements(found, place.name):
+            digest.update(f"{place.file.stem} {found.text(statement)}\n".encode())
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.safetensors"))):
         digest.update(f"{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-def sources(starts: Iterable[Path]) -> list[Path]:
-    """These files and every diorama module they import, however far down, sorted. They are read and never run.
+def definitions(starts: Iterable[Place]) -> list[Place]:
+    """These and every definition of diorama that they name, in whatever module and however far down, sorted.
 
-    Imports inside functions count and those for type checkers alone do not; `import_module` cannot be seen.
+    Whatever a name could mean counts: a local variable called as a function of its module is taken for that function. Imports
+    inside functions count and those for type checkers alone do not; `import_module` cannot be seen.
     """
-    found: set[Path] = set()
+    found: set[Place] = set()
     waiting = list(starts)
     while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += _imported(path, path.stat().st_mtime_ns)
+        place = waiting.pop()
+        if place in found:
+            continue
+        found.add(place)
+        module = _module(place.file, place.file.stat().st_mtime_ns)
+        if place.name not in module.bound and place.name != ON_IMPORT:  # every one of them, or a name it makes on demand
+            waiting += (Place(place.file, name) for name in module.bound)
+        waiting.append(Place(place.file, ON_IMPORT))
+        for statement in _statements(module, place.name):
+            waiting += _named(statement, place.file, module)
     return sorted(found)
 
 
+def _statements(module: Module, name: str) -> list[ast.stmt]:
+    return module.on_import if name == ON_IMPORT else module.bound.get(name, [])
+
+
+def _named(statement: ast.AST, file: Path, module: Module) -> Iterator[Place]:
+    """Every definition of the house that the statement could mean."""
+    if isinstance(statement, ast.Import):
+        yield from (Place(home) for alias in statement.names if (home := _file(alias.name)))
+    elif isinstance(statement, ast.ImportFrom) and statement.module:
+        for alias in statement.names:
+            if inner := _file(f"{statement.module}.{alias.name}"):
+                yield Place(inner)
+            elif home := _file(statement.module):
+                yield Place(home, alias.name)
+    elif isinstance(statement, ast.Name) and statement.id in module.bound:
+        yield Place(file, statement.id)
+    for node in ast.iter_child_nodes(statement):
+        if not _for_type_checkers(node):
+            yield from _named(node, file, module)
+
+
 @cache
-def _imported(path: Path, changed: int) -> list[Path]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [file for name in _names(tree) if (file := _file(name))]
+def _module(file: Path, changed: int) -> Module:
+    source = file.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    module = Module(_code(source, tree))
+    for statement in tree.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):  # by name: who needs one of them does not need them all
+            for alias in statement.names:
+                one = (
+                    ast.ImportFrom(statement.module, [alias], 0) if isinstance(statement, ast.ImportFrom) else ast.Import([alias])
+                )
+                module.bound.setdefault(alias.asname or alias.name.partition(".")[0], []).append(one)
+        elif not _for_type_checkers(statement) and not _is_text(statement):
+            for name in (names := _binds(statement)):
+                module.bound.setdefault(name, []).append(statement)
+            if not names:
+                module.on_import.append(statement)
+    return module
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
-    """Every dotted name that could be an imported module."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from _names(node)
+def _binds(statement: ast.stmt) -> list[str]:
+    """The names that a definition or an assignment at the top of a module binds; none for what else it does."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return []
+
+
+def _code(source: str, tree: ast.Module) -> list[str]:
+    """The lines of a file, comments, docstrings and what trails them left out."""
+    lines = source.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+    for node in ast.walk(tree):
+        if _is_text(node) and lines[node.lineno - 1].lstrip().startswith(('"', "'")):
+            for i in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[i] = ""
+    return [line.rstrip() for line in lines]
+
+
+def _is_text(node: ast.AST) -> TypeGuard[ast.Expr]:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
 def _file(module: str) -> Path | None:

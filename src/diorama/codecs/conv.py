@@ -157,7 +157,11 @@ class ConvCodec(Part):
         mean, log_variance = self.posterior(x)
         if noise is not None:
             mean = mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:]).to(mean)
-        return (mean - self._per_channel(self.shift, mean)) / self._per_channel(self.scale, mean)
+        return self.normal(mean)
+
+    def normal(self, z: Tensor) -> Tensor:
+        """What the encoder gave (b, c, *places), of unit variance: as it is until `normalise` has measured."""
+        return (z - self._per_channel(self.shift, z)) / self._per_channel(self.scale, z)
 
     def decode(self, z: Tensor) -> Tensor:
         z = z * self._per_channel(self.scale, z) + self._per_channel(self.shift, z)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from diorama.foundations.measures import measure
+from diorama.foundations.plans import PLANS
 from diorama.foundations.registry import HELD_OUT, Foundation, find, folder_of
 from diorama.foundations.world import data_of
 from diorama.models import made
@@ -32,25 +33,25 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
 
     Raises UserError where `out` holds something else.
     """
-    what, run = find(name), run or out.with_name(f"{out.name}-run")
+    what, plan, run = find(name), PLANS[name], run or out.with_name(f"{out.name}-run")
     base = None
     if what.base:
         base = folder_of(what.base) or make(what.base, made() / what.base, on_step=on_step, say=say)
     run.parent.mkdir(parents=True, exist_ok=True)
-    train(what.system, data_of(what), run, what.plan, preset=what.preset, base=base, name=name, on_step=on_step, say=say)
+    train(what.system, data_of(what), run, plan, preset=what.preset, base=base, name=name, on_step=on_step, say=say)
     out.parent.mkdir(parents=True, exist_ok=True)
     system = load_system(run / "model")
-    about = {"name": name, "size": what.size, "pictures": what.plan.steps * what.plan.batch}
+    about = {"name": name, "size": what.size, "pictures": plan.steps * plan.batch}
     system.save_pretrained(out, storage=cast(Storage, what.storage), **about)
     scores = measure(what, load_system(out))  # of what is kept, with its rounded weights
     numbers = {measure_name: asdict(score) for measure_name, score in scores.items()}
     system.save_pretrained(out, storage=cast(Storage, what.storage), **about, measured=numbers)
-    (out / "README.md").write_text(card(what, scores, minutes(run / "log.jsonl", what.plan.batch)), encoding="utf-8")
+    (out / "README.md").write_text(card(what, scores, minutes(run / "log.jsonl", plan.batch)), encoding="utf-8")
     return out
 
 
 def card(what: Foundation, scores: Mapping[str, Score], spent: float) -> str:
-    plan = what.plan
+    plan = PLANS[what.name]
     rows = [f"| {name} | {score.value:.4g} ± {score.stderr:.2g} {score.unit} | {score.n} |" for name, score in scores.items()]
     return TEMPLATE.format(
         name=what.name,

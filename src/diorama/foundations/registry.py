@@ -1,4 +1,4 @@
-"""What the foundation models are and how each is trained, as plain data. Imports nothing heavy.
+"""What the foundation models are and what each looks at, as plain data. Imports nothing heavy.
 
 All are trained on the miniature world, whose pictures are made as they are needed; a twelfth of its (colour, shape) pairs is
 never shown to any of them, so that whatever stands on them can be asked for something new.
@@ -15,19 +15,17 @@ from typing import Any
 from diorama.assets import asset
 from diorama.errors import UserError
 from diorama.models import INDEX, made
-from diorama.training.plan import Plan
 
 HELD_OUT = 1 / 12  # of the (colour, shape) pairs: five of 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Foundation:
-    """One model: the system it is, what it looks at, and the plan of its training."""
+    """One model: the system it is, what it looks at and what it stands on; `plans` has how it is trained."""
 
     name: str
     system: str
     summary: str
-    plan: Plan
     preset: str = "nano"
     size: int = 32  # pixels along a side
     rules: Mapping[str, Any] = field(default_factory=dict)  # of `worlds.scene.Rules`, or of ClipRules
@@ -37,12 +35,6 @@ class Foundation:
     form: str | None = None  # of the captions
     base: str = ""  # the foundation model whose parts it stands on
     storage: str = "int8"
-
-
-def _plan(steps: int, batch: int = 64, lr: float = 1e-3, **more: Any) -> Plan:
-    return Plan(
-        **{"steps": steps, "batch": batch, "lr": lr, "warmup": 100, "decay": 0.4, "ema": 0.998, "sample_every": 500} | more
-    )
 
 
 CLEAR = ("medium", "large")  # a small thing is eight pixels of 32 across: its shape takes ten times the pictures to learn
@@ -72,30 +64,26 @@ _ALL = (
             system="autoencoder",
             preset=f"f{f}",
             size=size,
-            plan=_plan(steps, 32),
             summary=f"pictures to latents {f} times smaller along each side, and back",
         )
-        for f, size, steps in ((2, 64, 500), (4, 64, 700), (8, 64, 1200), (16, 64, 900))
+        for f, size in ((2, 64), (4, 64), (8, 64), (16, 64))
     ),
     Foundation(
         name="world-vq",
         system="vq",
         preset="mini",
-        plan=_plan(900),
         summary="pictures of 32 px to 8 x 8 tokens of a codebook, and back",
     ),
     Foundation(
         name="world-clip",
         system="clip",
         rules=READ,
-        plan=_plan(4600, 96, decay=0.5),
         summary="pictures and captions in one space: guidance, retrieval, zero-shot classes",
     ),
     Foundation(
         name="world-scorer",
         system="clip",
         rules=READ,
-        plan=_plan(4600, 96, decay=0.5, seed=1),
         summary="a second CLIP, another seed and other pictures: it only scores",
     ),
     Foundation(
@@ -103,7 +91,6 @@ _ALL = (
         system="flow",
         rules=PAINTED,
         form="short",
-        plan=_plan(16000, 32, lr=1.5e-3, ema=0.999),
         summary="captions to pictures of 32 px: one or two large plain things, by a rectified flow of pixels",
     ),
     Foundation(
@@ -111,7 +98,6 @@ _ALL = (
         system="flow",
         around=True,
         rules=STATUE,
-        plan=_plan(2500, 32, lr=1.5e-3, ema=0.999),
         summary="captions with view words to pictures of 32 px: one solid with a face, from the front, side, back or overhead",
     ),
     Foundation(
@@ -119,7 +105,6 @@ _ALL = (
         system="guided-diffusion",
         rules=SINGLE,
         label="shape",
-        plan=_plan(4000, 32, lr=1.5e-3, ema=0.999),
         summary="one of eight shapes, or any, to a picture of 32 px, by a diffusion of pixels",
     ),
     Foundation(
@@ -128,7 +113,6 @@ _ALL = (
         preset="noisy",
         rules=SINGLE,
         label="shape",
-        plan=_plan(1200, lr=3e-3),
         summary="which of eight shapes a noisy picture shows, at any level of noise: for classifier guidance",
     ),
     Foundation(
@@ -138,7 +122,6 @@ _ALL = (
         rules=PAINTED,
         form="short",
         base="world-vq",
-        plan=_plan(2500),
         summary="captions to pictures of 32 px, by filling in tokens a few at a time",
     ),
     Foundation(
@@ -147,7 +130,6 @@ _ALL = (
         preset="mini",
         label="kind",
         rules={"most": 1, "sizes": CLEAR, "subjects": 0.0},
-        plan=_plan(2400, lr=3e-3),
         summary="what one thing is, in any style, and the features that distances between sets of pictures are taken in",
     ),
     Foundation(
@@ -157,7 +139,6 @@ _ALL = (
         moving=True,
         label="law",
         rules={"frames": 8, "world": SINGLE, "cameras": ("still",), "changes": 0.0},
-        plan=_plan(1200, 32, lr=2e-3),
         summary="by which law a thing moves in a clip: features for distances between sets of clips",
     ),
     Foundation(
@@ -168,7 +149,6 @@ _ALL = (
         rules={"frames": 8, "world": PAINTED, "cameras": ("still",), "changes": 0.0},
         form="still",  # its words are the picture model's, which never read of motion
         base="world-flow",
-        plan=_plan(2000, 8, lr=2e-3),
         storage="bfloat16",
         summary="captions, or a first frame, to clips of 32 px: layers over time in the flow of pixels",
     ),
@@ -176,14 +156,12 @@ _ALL = (
         name="world-vit",
         system="mae",
         preset="mini",
-        plan=_plan(2500),
         summary="a transformer that saw a quarter of each picture and learned the rest: dense features without labels",
     ),
     Foundation(
         name="world-sam",
         system="sam",
         size=64,
-        plan=_plan(1000, 16),
         summary="a point or a box to masks of what may be meant: a part, a thing or a group of things",
     ),
 )

@@ -37,6 +37,7 @@ class System(nn.Module):
     card: ClassVar[Card]
     learns_masks: ClassVar[bool] = False  # whether it asks the world for the masks of what its pictures show
     learns_form: ClassVar[str | None] = None  # of the world's captions, where it asks for one
+    needs_labels: ClassVar[bool] = False  # whether there is nothing to learn from a picture without one of its labels
     origin: Path | None = None  # the folder it was read from
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # every subclass is a dataclass
 
@@ -57,6 +58,14 @@ class System(nn.Module):
         raise UserError(
             f"system {cls.card.slug!r} is not trained from pictures and captions: `diorama show {cls.card.slug}` says how"
         )
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """The labels that its training reads, in their order; none by default."""
+        return ()
+
+    def begin(self, part: TakePart) -> None:
+        """Before training, whether new or gone on with: what only training stands on is taken here. Nothing by default."""
 
     def encode(self, batch: Batch) -> Batch:
         """The batch with what its frozen parts see in it. Nothing by default."""

@@ -43,8 +43,7 @@ class Autoencoder(System):
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         image = batch.image.to(self.device)
         mean, log_variance = self.codec.posterior(image)
-        z = mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:])
-        x = self.codec.decode(z)  # shift 0 and scale 1 until `normalise`, which comes after training
+        x = self.codec.decode(self.codec.normal(mean + (log_variance / 2).exp() * noise.normal(*mean.shape[1:])))
         return reconstruction(x.float(), image) + self.kl_weight * kl(mean.float(), log_variance.float())
 
     @torch.no_grad()

@@ -66,6 +66,10 @@ class GuidedDiffusion(System):
     def denoiser(self) -> Denoiser:
         return NetworkDenoiser(self.network, self.process.scaling)
 
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        return self.labels
+
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         label = None if batch.label is None else batch.label.to(self.device)
         condition = Condition(label=label).drop(self.dropped, noise)

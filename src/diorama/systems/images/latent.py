@@ -56,6 +56,10 @@ class LatentPainter(System):
     def denoiser(self) -> Denoiser:
         return NetworkDenoiser(self.network, self.process.scaling)
 
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        return self.styles
+
     def encode(self, batch: Batch) -> Batch:
         """The batch with what never changes while training: its latents and, where the text tower is frozen, its sentences."""
         latent = self.codec.encode(batch.image.to(self.device)) if batch.latent is None else batch.latent

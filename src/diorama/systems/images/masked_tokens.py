@@ -57,6 +57,15 @@ class MaskedTokens(System):
         return cls(codec, quantiser, text, TokenTransformer(config), tuple(labels))
 
     @property
+    def size(self) -> int:
+        """Pixels along a side of its pictures."""
+        return self.network.config.places[0] * self.codec.config.stride
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        return self.labels
+
+    @property
     def tokenizer(self) -> QuantisedCodec:
         return QuantisedCodec(self.codec, self.quantiser)
 

@@ -72,6 +72,11 @@ class Rcg(System):
         return cls(codec, quantiser, encoder, Standard(StandardConfig(channels=d)), VectorMLP(replace(rdm, channels=d)), network)
 
     @property
+    def size(self) -> int:
+        """Pixels along a side of its pictures."""
+        return self.network.config.places[0] * self.codec.config.stride
+
+    @property
     def tokenizer(self) -> QuantisedCodec:
         return QuantisedCodec(self.codec, self.quantiser)
 

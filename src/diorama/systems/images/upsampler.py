@@ -53,11 +53,13 @@ class Upsampler(System):
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Upsampler:
         cls.card.check_preset(preset)
-        system, codec = cls(UNet(PRESETS[preset]), size), part("codec", ConvCodec)
-        if size % (whole := 4 * codec.config.stride):  # three quarters of it go through the codec
-            raise UserError(f"size {size} is not a multiple of {whole}: use {max(1, size // whole) * whole}")
-        system.codec = codec.requires_grad_(False).eval()
-        return system
+        return cls(UNet(PRESETS[preset]), size)
+
+    def begin(self, part: TakePart) -> None:
+        codec = part("codec", ConvCodec)
+        if self.size % (whole := 4 * codec.config.stride):  # three quarters of it go through the codec
+            raise UserError(f"size {self.size} is not a multiple of {whole}: use {max(1, self.size // whole) * whole}")
+        self.codec = codec.requires_grad_(False).eval()
 
     @property
     def denoiser(self) -> NetworkDenoiser:

@@ -38,6 +38,7 @@ class Classifier(System):
 
     card: ClassVar[cards.Card] = cards.CLASSIFIER
     law: ClassVar[LogNormal] = LogNormal(0.0, 2.0)  # as wide as a sampler's way from 80 down
+    needs_labels: ClassVar[bool] = True
 
     @classmethod
     def new(cls, *, preset: str, size: int, labels: Sequence[str], part: TakePart) -> Classifier:
@@ -47,6 +48,10 @@ class Classifier(System):
         return cls(ClassifierNetwork(replace(PRESETS[preset], labels=len(labels))), tuple(labels))
 
     # --- training ---------------------------------------------------------------------------------
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        return self.labels
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Cross-entropy (b,) in nats; 0 where a sample has no label."""

@@ -66,6 +66,10 @@ class Clip(System):
         best = (self.encode_text(batch.text) @ self.encode_image(batch.image).T).argmax(1)
         return batch.image[best.cpu()]
 
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        return self.styles
+
     def encode(self, batch: Batch) -> Batch:
         """The batch with what never changes while training: its pictures at the tower's size and, from a frozen tower, its sentences."""
         latent = self.fit(batch.image) if batch.latent is None else batch.latent
