@@ -183,10 +183,10 @@ def hash_of(house, monkeypatch):
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, 1) if old else text)
-        sources._module.cache_clear()  # written twice within a tick of the clock
+        sources._parsed.cache_clear()  # written twice within a tick of the clock
         found = sources.source_hash(toys.CLAIM)
         path.write_text(text)
-        sources._module.cache_clear()
+        sources._parsed.cache_clear()
         return found
 
     return changed

@@ -38,6 +38,10 @@ class Module:
     bound: dict[str, list[ast.stmt]] = field(default_factory=dict)  # what binds each name at its top
     on_import: list[ast.stmt] = field(default_factory=list)  # the rest
 
+    def statements(self, name: str) -> list[ast.stmt]:
+        """What binds this name, or what runs ON_IMPORT."""
+        return self.on_import if name == ON_IMPORT else self.bound.get(name, [])
+
     def text(self, statement: ast.stmt) -> str:
         """Its code; of an import what it brings, which has no lines of its own."""
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -49,20 +53,23 @@ class Module:
 
 def source_hash(claim: Claim) -> str:
     """64 hexadecimal digits. Another number in any definition behind the claim, or other weights, and it is another."""
-    module = sys.modules[type(claim).__module__]
-    card = catalogue().get(claim.slug)
+    digest = hashlib.sha256()
+    for place in definitions(_starts(claim)):
+        module = _module(place.file)
+        for statement in module.statements(place.name):
+            digest.update(f"{place.file.stem} {module.text(statement)}\n".encode())
+    for folder in (folder for name in claim.assets if (folder := folder_of(name))):
+        for path in sorted(folder.rglob("*.safetensors")):
+            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _starts(claim: Claim) -> list[Place]:
+    """All of the claim's module, and its system, where it has one."""
+    module, card = sys.modules[type(claim).__module__], catalogue().get(claim.slug)
     home, _, name = card.place.partition(":") if card else ("", "", "")
     system = _file(home)
-    starts = [Place(Path(str(module.__file__))), *([Place(system, name)] if system else [])]
-    folders = [folder for name in claim.assets if (folder := folder_of(name))]
-    digest = hashlib.sha256()
-    for place in definitions(starts):
-        found = _module(place.file, place.file.stat().st_mtime_ns)
-        for statement in _statements(found, place.name):
-            digest.update(f"{place.file.stem} {found.text(statement)}\n".encode())
-    for path in (path for folder in folders for path in sorted(folder.rglob("*.safetensors"))):
-        digest.update(f"{path.name} {sha256(path)}\n".encode())
-    return digest.hexdigest()
+    return [Place(Path(str(module.__file__))), *([Place(system, name)] if system else [])]
 
 
 def definitions(starts: Iterable[Place]) -> list[Place]:
@@ -78,17 +85,13 @@ def definitions(starts: Iterable[Place]) -> list[Place]:
         if place in found:
             continue
         found.add(place)
-        module = _module(place.file, place.file.stat().st_mtime_ns)
+        module = _module(place.file)
         if place.name not in module.bound and place.name != ON_IMPORT:  # every one of them, or a name it makes on demand
             waiting += (Place(place.file, name) for name in module.bound)
         waiting.append(Place(place.file, ON_IMPORT))
-        for statement in _statements(module, place.name):
+        for statement in module.statements(place.name):
             waiting += _named(statement, place.file, module)
     return sorted(found)
-
-
-def _statements(module: Module, name: str) -> list[ast.stmt]:
-    return module.on_import if name == ON_IMPORT else module.bound.get(name, [])
 
 
 def _named(statement: ast.AST, file: Path, module: Module) -> Iterator[Place]:
@@ -108,8 +111,12 @@ def _named(statement: ast.AST, file: Path, module: Module) -> Iterator[Place]:
             yield from _named(node, file, module)
 
 
+def _module(file: Path) -> Module:
+    return _parsed(file, file.stat().st_mtime_ns)
+
+
 @cache
-def _module(file: Path, changed: int) -> Module:
+def _parsed(file: Path, changed: int) -> Module:
     source = file.read_text(encoding="utf-8")
     tree = ast.parse(source)
     module = Module(_code(source, tree))
