@@ -93,7 +93,7 @@ MASKED_TOKENS = Card(
         "network": "TokenTransformer",
         "process": "MaskedParallel",
     },
-    presets={"nano": 1_132_256, "mini": 2_723_552},
+    presets={"nano": 1_148_640, "mini": 2_739_936},
     place="diorama.systems.images.masked_tokens:MaskedTokens",
     ours=True,
 )
@@ -113,7 +113,7 @@ FLOW = Card(
         "network": "UNet",
         "process": "Diffusion(RectifiedFlow)",
     },
-    presets={"nano": 4_898_176, "mini": 7_832_080, "base": 48_139_536},
+    presets={"nano": 4_914_560, "mini": 7_832_080, "base": 48_139_536},
     place="diorama.systems.images.flow:Flow",
     ours=True,
 )
@@ -134,7 +134,7 @@ CLIP = Card(
         "heads": "Heads",
         "style": "StyleTower",
     },
-    presets={"nano": 1_321_094, "noisy": 1_411_910, "mini": 1_764_822},
+    presets={"nano": 1_337_478, "noisy": 1_428_294, "mini": 1_764_822},
     place="diorama.systems.understanding.clip:Clip",
 )
 
