@@ -72,14 +72,13 @@ def train(
         if start is None:
             begins = {"preset": preset, "start": ""}
             system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
-            system.begin(parts)
         else:
             system, kept = _started(start, kind, data.size), _kept_of(start)
             parts.taken["start"] = weights_hash(start)
             begins = {"preset": "", "start": f"{known_as(start)} {parts.taken['start'][:10]}"}
             system.check_apart(out / "model")
-            system.begin(parts)
             source, held = _in_words_of(system, data, source, held, say)
+        system.begin(parts)
         holds = {} if isinstance(data, Worlds) else {"number of pictures": len(found)}
         run = {"system": slug, **begins, "data": data.name, **_words(data, plan), **holds}
         _begin(out, {**run, "frozen parts": parts.fingerprint}, main)  # not before all that may refuse

@@ -25,7 +25,7 @@ class CaptionConfig:
     heads: int = 4
     max_tokens: int = 48  # longer sentences are cut
     head_width: int | None = None  # of each head; None is width / heads
-    token_shift: bool = False  # each word also carries the one before it (Peng et al. 2023, sec. 3.1.1)
+    token_shift: bool = False  # each word also carries the one before it (Peng et al. 2023, sec. 3.1.1); not in older files
 
 
 class CaptionEncoder(TextTower):
