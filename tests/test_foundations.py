@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diorama import cards, models
+from diorama import cards, models, pipeline
 from diorama.apps.cli import main
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
-from diorama.foundations.plans import PLANS
+from diorama.foundations.plans import DEFAULTS, PLANS
 from diorama.foundations.registry import HELD_OUT
 from diorama.foundations.world import data_of, world_of
 from diorama.models import locate
+from diorama.pipeline import load
 from diorama.training.plan import Plan
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import unseen
@@ -57,6 +58,11 @@ def test_every_model_has_a_system_a_preset_and_a_world(what):
 
 def test_every_model_has_a_plan():
     assert list(PLANS) == list(FOUNDATIONS)
+
+
+def test_a_shipped_model_paints_as_it_was_measured():
+    for name, how in DEFAULTS.items():
+        assert load(name).defaults == {**pipeline.DEFAULTS, **how}
 
 
 def test_nobody_is_shown_what_is_held_out():

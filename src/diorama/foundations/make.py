@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from diorama.foundations.measures import measure
-from diorama.foundations.plans import PLANS
+from diorama.foundations.plans import DEFAULTS, PLANS
 from diorama.foundations.registry import HELD_OUT, Foundation, find, folder_of
 from diorama.foundations.world import data_of
 from diorama.models import made
@@ -41,7 +41,9 @@ def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore
     train(what.system, data_of(what), run, plan, preset=what.preset, base=base, name=name, on_step=on_step, say=say)
     out.parent.mkdir(parents=True, exist_ok=True)
     system = load_system(run / "model")
-    about = {"name": name, "size": what.size, "pictures": plan.steps * plan.batch}
+    about: dict[str, Any] = {"name": name, "size": what.size, "pictures": plan.steps * plan.batch}
+    if name in DEFAULTS:
+        about["defaults"] = DEFAULTS[name]
     system.save_pretrained(out, storage=cast(Storage, what.storage), **about)
     scores = measure(what, load_system(out))  # of what is kept, with its rounded weights
     numbers = {measure_name: asdict(score) for measure_name, score in scores.items()}

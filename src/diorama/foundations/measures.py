@@ -13,6 +13,7 @@ from diorama.critics.fidelity import psnr
 from diorama.critics.motion import persistence, steps
 from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
+from diorama.foundations.plans import DEFAULTS
 from diorama.foundations.registry import HELD_OUT, Foundation
 from diorama.foundations.world import world_of
 from diorama.systems.base import System
@@ -144,9 +145,9 @@ def alignment(what: Foundation, system: System) -> Scores:
     if what.around:
         return asked_views(what, system)
     held = held_out(what)
-    known = replace(Rules(**what.rules), held_out=held).pairs
+    known, how = replace(Rules(**what.rules), held_out=held).pairs, DEFAULTS.get(what.name, {})
     return {
-        f"oracle alignment, {name}": kept(_asked(first, known), lambda some, noise: system.sample(some, noise=noise))
+        f"oracle alignment, {name}": kept(_asked(first, known), lambda some, noise: system.sample(some, noise=noise, **how))
         for name, first in (("pairs trained on", known), ("pairs never trained on", held))
     }
 

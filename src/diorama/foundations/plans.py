@@ -1,4 +1,4 @@
-"""How long and how fast each foundation model learns. Apart from what it is: a claim reads of that, and of this only the weights tell."""
+"""How each foundation model learns and, where nobody says, paints. Apart from what it is: a claim reads of that, and never of this."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ PLANS: Mapping[str, Plan] = {
     "world-vit": _plan(2500),
     "world-sam": _plan(1000, 16),
 }
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "world-flow": {
+        "guidance": 2.5,
+        "solver": "dpmpp_2m",
+    },  # pressed by 4, as larger models are, it paints a third thing beside two
+}  # as a model's index names them
