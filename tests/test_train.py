@@ -228,6 +228,7 @@ def test_any_system_goes_on(done, tmp_path, slug, preset, size):
     train(slug, data, tmp_path / "first", PLAN, preset=preset, base=base, say=say)
     start = tmp_path / "first" / "model"
     train(slug, data, tmp_path / "second", replace(PLAN, steps=1, lr=1e-4), base=base, start=start, say=say)
+    assert index_of(start)["size"] == size  # what the verb goes on at, unasked
     before, after = (load_system(folder).state_dict() for folder in (start, tmp_path / "second" / "model"))
     moved = [(before[name] - after[name]).abs().max() for name in before if before[name].is_floating_point()]
     assert 0 < max(moved) < 0.05

@@ -93,7 +93,8 @@ def train(
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        system.save_pretrained(out / "model", **kept, name=name or out.name, steps=plan.steps, pictures=pictures)
+        about = {"name": name or out.name, "size": data.size, "steps": plan.steps, "pictures": pictures}
+        system.save_pretrained(out / "model", **kept, **about)
     _say_skipped(batches.skipped, history.skipped, say)
     return history
 
