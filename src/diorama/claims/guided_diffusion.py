@@ -6,7 +6,7 @@ they see, and draws its own pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -36,7 +36,7 @@ EACH = 24  # pictures per class and scale
 NEIGHBOURS = 5
 CHUNK = 64  # pictures sampled together
 STEPS = 12
-PLAN = Plan(steps=700, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
+PLAN = Plan(steps=900, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
 
 
 class Clean(Classifier):
@@ -130,9 +130,8 @@ class Experiment:
     judge: Classifier
 
     def effects(self) -> dict[str, Effect]:
-        noisy, clean = (
-            self.sweep(self.claim.teach(kind, self.seed, self.model, self.claim.plan)) for kind in (Classifier, Clean)
-        )
+        noisy = self.sweep(Classifier, self.claim.scales)
+        clean = self.sweep(Clean, [scale for scale in self.claim.scales if scale])  # unguided, who would guide changes nothing
         plain, conditional = noisy[0.0].right, self.draw(None, 0.0).right
         recalls = {
             scale: self.recall(drawn.pictures) for scale, drawn in noisy.items() if scale
@@ -157,8 +156,9 @@ class Experiment:
     def asked(self) -> Tensor:
         return torch.arange(len(self.model.labels)).repeat_interleave(self.claim.each)
 
-    def sweep(self, found: Classifier) -> dict[float, Drawn]:
-        return {scale: self.draw(self.claim.lead(found.log_prob), scale) for scale in self.claim.scales}
+    def sweep(self, kind: type[Classifier], scales: Sequence[float]) -> dict[float, Drawn]:
+        found = self.claim.teach(kind, self.seed, self.model, self.claim.plan)
+        return {scale: self.draw(self.claim.lead(found.log_prob), scale) for scale in scales}
 
     def draw(self, guide: LogProb | None, scale: float) -> Drawn:
         """Pictures of every class from the same noise, whatever the guide; without one, the conditional model's."""
