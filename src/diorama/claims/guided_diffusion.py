@@ -36,7 +36,7 @@ EACH = 24  # pictures per class and scale
 NEIGHBOURS = 5
 CHUNK = 64  # pictures sampled together
 STEPS = 12
-PLAN = Plan(steps=900, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
+PLAN = Plan(steps=880, batch=64, lr=1e-3, warmup=50, decay=0.4, ema=0.99, device="cpu", dtype="float32")
 
 
 class Clean(Classifier):
