@@ -16,7 +16,6 @@ from diorama.foundations.plans import DEFAULTS, PLANS
 from diorama.foundations.registry import HELD_OUT
 from diorama.foundations.world import data_of, world_of
 from diorama.models import locate
-from diorama.pipeline import load
 from diorama.training.plan import Plan
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import unseen
@@ -62,7 +61,7 @@ def test_every_model_has_a_plan():
 
 def test_a_shipped_model_paints_as_it_was_measured():
     for name, how in DEFAULTS.items():
-        assert load(name).defaults == {**pipeline.DEFAULTS, **how}
+        assert pipeline.load(name).defaults == {**pipeline.DEFAULTS, **how}
 
 
 def test_nobody_is_shown_what_is_held_out():

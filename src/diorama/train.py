@@ -93,8 +93,8 @@ def train(
     system.finish(held_batches(0))
     if main:
         pictures = plan.steps * plan.batch * plan.accumulate
-        about = {**kept, "name": name or out.name, "size": data.size}
-        system.save_pretrained(out / "model", **about, steps=plan.steps, pictures=pictures)
+        about = {**kept, "name": name or out.name, "size": data.size, "steps": plan.steps, "pictures": pictures}
+        system.save_pretrained(out / "model", **about)
     _say_skipped(batches.skipped, history.skipped, say)
     return history
 

@@ -139,15 +139,20 @@ def _labels(world: Numbered, first: int) -> Tensor:
 # --- what makes pictures ---------------------------------------------------------------------------
 
 
+def _painter(what: Foundation, system: Flow | MaskedTokens | VideoLDM) -> Callable[[Sequence[str], Noise], Tensor]:
+    """Sentences to pictures or clips, as the model makes them where nobody says how."""
+    return lambda some, noise: system.sample(some, noise=noise, **DEFAULTS.get(what.name, {}))
+
+
 def alignment(what: Foundation, system: System) -> Scores:
     """Whether the oracle reads in a picture what its caption asks for; unreadable is wrong. Half the captions name two things."""
     assert isinstance(system, Flow | MaskedTokens)
     if what.around:
         return asked_views(what, system)
     held = held_out(what)
-    known, how = replace(Rules(**what.rules), held_out=held).pairs, DEFAULTS.get(what.name, {})
+    known = replace(Rules(**what.rules), held_out=held).pairs
     return {
-        f"oracle alignment, {name}": kept(_asked(first, known), lambda some, noise: system.sample(some, noise=noise, **how))
+        f"oracle alignment, {name}": kept(_asked(first, known), _painter(what, system))
         for name, first in (("pairs trained on", known), ("pairs never trained on", held))
     }
 
@@ -160,7 +165,7 @@ def asked_views(what: Foundation, system: Flow | MaskedTokens) -> Scores:
     for name, pairs in (("pairs trained on", known), ("pairs never trained on", held)):
         asked = [pairs[i // 3 % len(pairs)] for i in range(N // 2)]
         words = [f"{views[i % 3]} view of {call(shape, colour)}" for i, (colour, shape) in enumerate(asked)]
-        pictures = torch.cat(list(_sampled(words, lambda some, noise: system.sample(some, noise=noise))))
+        pictures = torch.cat(list(_sampled(words, _painter(what, system))))
         seen = gaze(pictures, what.rules["shapes"])
         scores |= {
             f"colour and shape, {name}": share(torch.tensor([a == b for a, b in zip(seen.kinds, asked, strict=True)])),
@@ -224,7 +229,7 @@ def motion(what: Foundation, system: System) -> Scores:
     """Whether what the first frame shows stays, and how far it goes, beside real clips."""
     assert isinstance(system, VideoLDM)
     real = world_of(what, SEED).batch(0, CLIPS)
-    made = torch.cat(list(_sampled(real.text, lambda some, noise: system.sample(some, noise=noise))))
+    made = torch.cat(list(_sampled(real.text, _painter(what, system))))
     scores: Scores = {}
     for name, clips in (("painted", made), ("real", real.image)):
         track = tracked(clips)

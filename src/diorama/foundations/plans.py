@@ -36,9 +36,5 @@ PLANS: Mapping[str, Plan] = {
     "world-sam": _plan(1000, 16),
 }
 
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "world-flow": {
-        "guidance": 2.5,
-        "solver": "dpmpp_2m",
-    },  # pressed by 4, as larger models are, it paints a third thing beside two
-}  # as a model's index names them
+# as a model's index names them; pressed by 4, as larger models are, world-flow paints a third thing beside two
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {"world-flow": {"guidance": 2.5, "solver": "dpmpp_2m"}}
