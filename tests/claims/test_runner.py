@@ -6,6 +6,7 @@ import toys
 
 from diorama.claims import runner, sources
 from diorama.claims.runner import Meter, OverBudget, verify
+from diorama.foundations.plans import PLANS
 
 
 @pytest.fixture(autouse=True)
@@ -220,12 +221,28 @@ def test_what_it_does_not_name_and_what_is_said_of_it_are_none(hash_of, name, ol
     assert hash_of(name, old, new) == hash_of()
 
 
-def test_other_weights_are_another_hash(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "folder_of", lambda name: tmp_path)
-    monkeypatch.setattr(toys.Toy, "assets", ("world-flow",))
-    (tmp_path / "model.safetensors").write_bytes(b"1")
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Where the house's models lie, with none there yet; the toy claim stands on a model that stands on another."""
+    monkeypatch.setattr(sources, "asset", lambda name: tmp_path / name)
+    monkeypatch.setattr(toys.Toy, "assets", ("world-video",))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["world-video", "world-flow"])
+def test_other_weights_are_another_hash(shipped, name):
+    (shipped / name).mkdir()
+    hashes = {sources.source_hash(toys.CLAIM)}
+    for weights in (b"1", b"2"):
+        (shipped / name / "model.safetensors").write_bytes(weights)
+        hashes.add(sources.source_hash(toys.CLAIM))
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("name", ["world-video", "world-flow"])
+def test_of_a_model_that_is_not_shipped_its_plan_counts(shipped, name, monkeypatch):
     first = sources.source_hash(toys.CLAIM)
-    (tmp_path / "model.safetensors").write_bytes(b"2")
+    monkeypatch.setattr(sources, "PLANS", {**PLANS, name: replace(PLANS[name], steps=7)})
     assert sources.source_hash(toys.CLAIM) != first
 
 

@@ -49,7 +49,7 @@ class Claim:
     title: ClassVar[str]
     parts: ClassVar[tuple[Part, ...]]
     seeds: ClassVar[int] = 3
-    assets: ClassVar[tuple[str, ...]] = ()  # shipped models it stands on: other weights make old numbers stale
+    assets: ClassVar[tuple[str, ...]] = ()  # foundation models it stands on: another one makes old numbers stale
 
     def run(self, seed: int) -> Mapping[str, Effect]:
         """The effect of each part by its letter. A function of the seed alone; torch's own generator is seeded from it."""

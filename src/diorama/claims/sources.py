@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
+from diorama.assets import asset
 from diorama.cards import catalogue
 from diorama.claims.claim import Claim
 from diorama.files import sha256
-from diorama.foundations.registry import folder_of
+from diorama.foundations.plans import PLANS
+from diorama.foundations.registry import find
 
 HOUSE = Path(__file__).parents[2]  # where the package `diorama` lies
 DESK = ("errors", "files", "models", "cards")  # they find and describe what is in the house: no number passes through them
@@ -52,16 +54,27 @@ class Module:
 
 
 def source_hash(claim: Claim) -> str:
-    """64 hexadecimal digits. Another number in any definition behind the claim, or other weights, and it is another."""
+    """64 hexadecimal digits. Another number in any definition behind the claim, or another model, and it is another."""
     digest = hashlib.sha256()
     for place in definitions(_starts(claim)):
         module = _module(place.file)
         for statement in module.statements(place.name):
             digest.update(f"{place.file.stem} {module.text(statement)}\n".encode())
-    for folder in (folder for name in claim.assets if (folder := folder_of(name))):
-        for path in sorted(folder.rglob("*.safetensors")):
-            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    for name in claim.assets:
+        for line in _model_lines(name):
+            digest.update(f"{line}\n".encode())
     return digest.hexdigest()
+
+
+def _model_lines(name: str) -> Iterator[str]:
+    """A shipped model's weights; of one that everybody trains, how: the same plan ends with other weights on another processor."""
+    if weights := sorted(asset(name).rglob("*.safetensors")):
+        yield from (f"{path.name} {sha256(path)}" for path in weights)
+        return
+    what = find(name)
+    yield f"{what} {PLANS[name]}"
+    if what.base:
+        yield from _model_lines(what.base)
 
 
 def _starts(claim: Claim) -> list[Place]:
