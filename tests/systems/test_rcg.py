@@ -136,7 +136,7 @@ def test_told_a_colour_it_paints_that_colour_and_dreams_of_all():
 
 
 def test_guidance_rises_as_tokens_are_told(rcg, monkeypatch):
-    """Step i of n, of all its steps but the rounding of shares: 1 + (guidance - 1) i / n."""
+    """Step i of n, from 0: 1 + (guidance - 1)(i + 1) / n, but for the rounding of shares."""
     seen = []
 
     def pressed(predictor, scale):
@@ -145,8 +145,8 @@ def test_guidance_rises_as_tokens_are_told(rcg, monkeypatch):
 
     monkeypatch.setattr("diorama.systems.images.rcg.classifier_free_logits", pressed)
     r = torch.ones(1, 16)
-    rcg.paint(r, guidance=5.0, noise=Noise([0]))
-    assert torch.allclose(seen[0](rcg.process.levels(4)), torch.tensor([1.0, 2, 3, 4, 5]), atol=1e-4)
+    rcg.paint(r, steps=4, guidance=5.0, noise=Noise([0]))
+    assert torch.allclose(seen[0](rcg.process.levels(4)[:-1]), torch.tensor([2.0, 3, 4, 5]), atol=1e-4)
     rcg.paint(r, guidance=1.0, noise=Noise([0]))
     assert seen[1] == 1
 

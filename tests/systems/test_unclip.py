@@ -117,6 +117,15 @@ def test_a_vector_that_is_not_there_asks_for_nothing(unclip):
     assert torch.allclose(filled[:, :, 0], picture()[:, :, 0], atol=1e-5)
 
 
+def test_an_inpainter_sees_what_is_known_beside_the_vector(unclip):
+    tuned = unclip.inpainter()
+    text = tuned.text(TEXTS)
+    condition = tuned.shown(Condition(text=text), tuned.codec.encode(picture()), Noise([0, 1, 2]))
+    assert condition.image is not None
+    assert condition.text.mask.shape[1] == text.mask.shape[1] + tuned.words.config.words
+    assert tuned.loss(Batch(picture(), TEXTS), Noise([0, 1, 2])).isfinite().all()
+
+
 # --- pictures from pictures -----------------------------------------------------------------------
 
 

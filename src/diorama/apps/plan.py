@@ -171,12 +171,14 @@ def _untrained(card: Card, run: Run) -> System:
     from tokenizers.pre_tokenizers import Whitespace
 
     from diorama.codecs.conv import ConvCodec, ConvCodecConfig
+    from diorama.codecs.quantise import VectorQuantiser, VectorQuantiserConfig
     from diorama.conditions.caption import CaptionConfig, CaptionEncoder
     from diorama.conditions.text import SentenceConfig, TextTower
     from diorama.parts import Part
 
     # f = 8 with 4 channels, as Rombach et al. 2022 have it for text-to-image (table 15)
-    codec = ConvCodecConfig(latent=4, patch=1, widths=(128, 256, 512, 512), depth=2, decoder_depth=3)
+    published = ConvCodecConfig(latent=4, patch=1, widths=(128, 256, 512, 512), depth=2, decoder_depth=3)
+    codec = published if run.preset == "paper" else ConvCodecConfig()
 
     def part(name: str, kind: Any) -> Any:
         if issubclass(kind, TextTower):
@@ -187,7 +189,8 @@ def _untrained(card: Card, run: Run) -> System:
             return kind(kind.Config(), words)
         if not issubclass(kind, Part):  # a whole picture model, of which ours is the usual one
             return system_class(find("flow")).new(preset=run.preset, size=run.size, labels=LABELS, part=part)
-        return kind(codec if kind is ConvCodec and run.preset == "paper" else kind.Config())
+        usual = {ConvCodec: codec, VectorQuantiser: VectorQuantiserConfig(width=codec.latent)}
+        return kind(usual.get(kind) or kind.Config())
 
     with torch.device("meta"):
         return system_class(card).new(preset=run.preset, size=run.size, labels=LABELS, part=part).train()

@@ -71,7 +71,7 @@ class Standard(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
-        if self.training and len(x) > 1:
+        if self.training and len(x) > 1 and not x.is_meta:  # where a step is planned without numbers there is nothing to see
             self.seen(x)
         mean, variance = self.seen.running_mean, self.seen.running_var
         return F.layer_norm(F.batch_norm(x, mean, variance), x.shape[-1:])

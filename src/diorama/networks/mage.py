@@ -71,6 +71,8 @@ class Mage(Part):
         b, n = masked.shape
         if not self.training:
             return torch.arange(n, device=masked.device).expand(b, n)[..., None]
-        dropped = min(int(self.config.dropped * (n - 1)), int(masked.sum(1).min()))
+        dropped = int(self.config.dropped * (n - 1))  # as many of all, for attention among as many
+        if not masked.is_meta:  # and none that is told; planned without numbers, enough are masked
+            dropped = min(dropped, int(masked.sum(1).min()))
         late = torch.rand(b, n, device=masked.device).masked_fill(~masked, -1.0)
         return late.argsort(dim=1, stable=True)[:, : n - dropped, None]

@@ -128,8 +128,8 @@ class Rcg(System):
 
     @torch.no_grad()
     def paint(self, r: Tensor, *, steps: int = 20, guidance: float = 2.0, noise: Noise, on_step: OnStep = ignore) -> Tensor:
-        """Pictures (b, 4, size, size) that show r (b, d), zeros for anything; the guidance rises from none to this (app. A)."""
-        pressed = 1.0 if guidance == 1 else lambda share: 1 + (guidance - 1) * cosine_inverse(share)
+        """Pictures (b, 4, size, size) that show r (b, d), zeros for anything; the guidance rises to this in the last step (app. A)."""
+        pressed = 1.0 if guidance == 1 else lambda share: 1 + (guidance - 1) * (cosine_inverse(share) + 1 / steps)
         guided = classifier_free_logits(self.network, pressed)
         start = self.process.prior(self.network.config.places, noise)
         levels = self.process.levels(steps)

@@ -96,6 +96,7 @@ class Unclip(Glide):
 
     def shown(self, condition: Condition, z: Tensor, noise: Noise) -> Condition:
         """The picture's own vector beside its words, each dropped by itself."""
+        condition = super().shown(condition, z, noise)
         vector = Condition(image=self.vector(self.codec.decode(z))).drop(self.vector_dropped, noise).image
         assert condition.text is not None and vector is not None
         return replace(condition, text=self.words(condition.text, vector))
