@@ -496,7 +496,7 @@ FEW_STEP = Card(
     summary="A painter and sentences to an adapter with which it paints in four evaluations what took it many, guidance folded in.",
     claim="none of its own: what is lost and what is won stands on the card of the adapter that is shipped",
     parts={
-        "painter": "any painter of sentences in latents, all of it frozen",
+        "painter": "any of flow, ldm and what is made of them, all of it frozen",
         "adapter": "LoRA on every layer of its network",
     },
     place="diorama.systems.images.few_step:FewStep",

@@ -4,11 +4,14 @@ import pytest
 import tiny
 import torch
 
+from diorama.errors import UserError
 from diorama.guidance.classifier_free import classifier_free
 from diorama.networks.lora import Adapter, told_of
 from diorama.processes.solvers import SOLVERS
 from diorama.systems.images.few_step import FewStep
 from diorama.systems.images.flow import Flow
+from diorama.systems.images.glide import Glide
+from diorama.systems.images.kandinsky3 import Kandinsky3
 from diorama.systems.images.ldm import LatentDiffusion
 from diorama.training.plan import Plan
 from diorama.types import Noise, mix
@@ -54,6 +57,13 @@ def test_where_its_levels_do_not_meet_it_walks_the_next_number_of_steps_that_do(
     system = FewStep(LatentDiffusion(tiny.codec(), tiny.sentence_encoder(), tiny.unet(), tiny.STYLES, 16), rank=1).eval()
     nine, ten = (system.walked(ASKED, Noise([0, 1, 2]), steps=n)["path"] for n in (9, 10))
     assert torch.equal(nine, ten)
+
+
+@pytest.mark.parametrize("teller", [Glide, Kandinsky3])
+def test_who_tells_the_noise_from_far_off_is_refused(teller):
+    own = tiny.codec(), tiny.sentence_encoder(), tiny.unet(), (), 16
+    with pytest.raises(UserError, match="tells the noise from sigma 20,291 on, where its clean picture is 20,291 times as wrong"):
+        FewStep(teller(*own))
 
 
 def test_every_path_is_that_of_its_own_seed_and_all_are_asked_around():

@@ -15,6 +15,7 @@ from torch import Tensor
 from diorama import cards
 from diorama.data.encoded import fingerprint
 from diorama.data.order import index_at
+from diorama.errors import UserError
 from diorama.networks import lora
 from diorama.networks.precision import ground
 from diorama.processes.paths import follow, places, walk
@@ -29,13 +30,18 @@ from diorama.types import NO_LABEL, Batch, Condition, Noise, OnStep, Step, TextE
 PLAN = Plan(steps=1200, batch=8, lr=2e-3, warmup=40, decay=0.5, ema=0.99, weight_decay=0.0)
 LAYERS = r"network\..+"  # all that are linear or convolve: guidance changes what every one of them does
 CHUNK = 64  # paths walked, and kept, together
+AMPLIFIED = 100.0  # the most times that an error of the network may be one of the clean picture, where a walk begins
 
 Asked = tuple[str, str | None]  # a sentence, and a style or none
 
 
 @dataclass(eq=False)
 class FewStep(System):
-    """A painter that learns its own guided walk in a few steps without guidance (after Salimans & Ho 2022; Meng et al. 2023)."""
+    """A painter that learns its own guided walk in a few steps without guidance (after Salimans & Ho 2022; Meng et al. 2023).
+
+    Not one that tells the noise where nearly all is noise: there its clean picture is the difference of two huge numbers, and one
+    step of it leads nowhere (Salimans & Ho 2022, sec. 4). It raises UserError.
+    """
 
     painter: LatentPainter
     steps: int = 4
@@ -44,6 +50,12 @@ class FewStep(System):
     card: ClassVar[cards.Card] = cards.FEW_STEP
 
     def __post_init__(self) -> None:
+        first = self.levels[0]
+        if (times := self.painter.process.scaling(first).c_out.abs()) > AMPLIFIED:
+            raise UserError(
+                f"a {self.painter.card.slug} tells the noise from sigma {first:,.0f} on, where its clean picture is {times:,.0f} times as "
+                "wrong as what it tells: few steps are for a flow, or an ldm"
+            )
         lora.wrap(self.painter, LAYERS, self.rank)
 
     @property
