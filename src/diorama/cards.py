@@ -28,7 +28,8 @@ class Card:
     parts: Mapping[str, str]  # field: what stands there
     presets: Mapping[str, int] = field(default_factory=dict)  # name: trained parameters; a test builds each and counts
     published: Mapping[str, int] = field(default_factory=dict)  # of the paper's own: parameters, those frozen, size, batch, steps
-    place: str = ""  # "package.module:Class"
+    notes: tuple[str, ...] = ()  # where it is not the paper's
+    place: str = ""  # "package.module:Class"; none of a study, which only has a claim
     ours: bool = False
 
     def check_preset(self, name: str) -> None:
@@ -220,6 +221,9 @@ LDM = Card(
     },
     presets={"nano": 2_513_072, "mini": 14_499_216, "paper": 1_416_790_608},
     published={"parameters": 1_450_000_000, "size": 256, "batch": 680, "steps": 390_000},  # table 15, text-to-image
+    notes=(
+        "in its claim pixels and latents are compared without words and by a rectified flow, which takes fewer steps to learn",
+    ),
     place="diorama.systems.images.ldm:LatentDiffusion",
 )
 
@@ -234,6 +238,12 @@ GUIDED_DIFFUSION = Card(
     claim="the gradient of a classifier trained on noise trades diversity for fidelity, and one trained on clean pictures does not",
     parts={"network": "UNet", "process": "Diffusion(X0)", "guidance": "classifier or classifier_free"},
     presets={"nano": 3_927_472, "mini": 10_736_067, "paper": 552_682_243},
+    published={"parameters": 554_000_000, "size": 256, "batch": 256, "steps": 1_980_000},  # tables 4 and 11, ImageNet at 256 px
+    notes=(
+        "the variance is not learned; the clean picture is told, on log-normal levels (Karras et al. 2022), and walked without fresh noise",
+        "one network, half of whose training sees no class, is both of the paper's models",
+        "the classifier takes the most of each feature over all places, where the paper's pools by attention; there are no upsamplers",
+    ),
     place="diorama.systems.images.guided_diffusion:GuidedDiffusion",
 )
 
@@ -246,7 +256,7 @@ IMAGEN = Card(
     family="images",
     verb="sample",
     summary="A sentence to a small picture of pixels and twice to a larger one; words are read by a frozen encoder that never saw a picture.",
-    claim="a larger frozen text encoder helps more than a larger image model, and dynamic thresholds and noised pictures keep a cascade clean",
+    claim="dynamic thresholds keep strong guidance from burning pictures out, and stages that learned on noised pictures mend what they follow",
     parts={
         "text": "SentenceEncoder, frozen",
         "base": "UNet with attention over the words",
@@ -258,6 +268,10 @@ IMAGEN = Card(
     presets={"nano": 3_662_868, "mini": 19_702_516, "paper": 3_040_482_313},
     # sec. 4.1: 2 B, 600 M and 400 M, the three stages without their text encoder
     published={"parameters": 3_000_000_000, "size": 1024, "batch": 2048, "steps": 2_500_000},
+    notes=(
+        "that a larger text encoder helps more is not put to the test: none here has read as much as T5. The claim is of the cascade alone",
+        "beside a block that keeps its width there is no convolution, and every block is told the level",
+    ),
     place="diorama.systems.images.imagen:Imagen",
 )
 
@@ -293,6 +307,10 @@ FOODFUSION = Card(
         "network": "UNet, carried on, of the size of the model it begins from",
         "process": "Diffusion(RectifiedFlow)",
     },
+    notes=(
+        "it carries on a rectified flow, where the paper carries on Stable Diffusion, and gives no size of its own",
+        "masks clean by whether what they show has the colours and the number that the caption says; no model names each mask",
+    ),
     place="diorama.systems.images.foodfusion:FoodFusion",
 )
 
@@ -314,6 +332,11 @@ GLIDE = Card(
     },
     presets={"nano": 2_215_760, "mini": 6_567_232, "paper": 3_553_360_900},
     published={"parameters": 3_500_000_000, "size": 64, "batch": 2048, "steps": 2_500_000},  # sec. 4, without the upsampler
+    notes=(
+        "the upsampler to 256 pixels is left out; Imagen's stages do that work here",
+        "a fifth of the captions is dropped from the first step on, not in a tuning of its own; an empty one is no word at all, not padding",
+        "its claim stands on the shipped flow, of which GLIDE's two guidances and its inpainter are made",
+    ),
     place="diorama.systems.images.glide:Glide",
 )
 
@@ -341,6 +364,11 @@ UNCLIP = Card(
     # table 3: 1 B of the prior and 3.5 B of the decoder with its text tower, without the two upsamplers; the rest is the decoder's.
     # The layers it gives for the prior are those of that tower, which Nichol et al. 2022, sec. 4.1, count as roughly 1.2 B
     published={"parameters": 4_500_000_000, "size": 64, "batch": 2048, "steps": 800_000},
+    notes=(
+        "the two upsamplers and the autoregressive prior are left out",
+        "a hole is filled by the words alone, without a vector from the prior",
+        "its claim stands on the shipped flow, and CLIP is the shipped one",
+    ),
     place="diorama.systems.images.unclip:Unclip",
 )
 
@@ -368,6 +396,9 @@ RCG = Card(
     # table 2, RCG (MAGE-L), of all that generates: 63 M of RDM and MAGE-L's 439 M. In these are the decoder and the codes of its VQGAN
     # (config/mage/vqgan.yaml of the release: 30.5 M and 0.26 M), but neither encoder
     published={"parameters": 502_000_000, "frozen": 30_700_000, "size": 256},
+    notes=(
+        "the vector is the mean of a masked autoencoder's tokens, on one scale as MoCo v3's head would leave it, for want of that head",
+    ),
     place="diorama.systems.images.rcg:Rcg",
 )
 
@@ -454,10 +485,14 @@ KANDINSKY3 = Card(
         "text": "SentenceEncoder, frozen",
         "network": "UNet of bottlenecks, which projects the words and pools them by attention",
         "process": "Diffusion(Epsilon over a table)",
-        "guidance": "classifier_free; dynamic, where asked for; replaced",
+        "guidance": "classifier_free, then a dynamic threshold; replaced",
     },
     presets={"nano": 2_098_064, "mini": 9_864_976, "paper": 3_040_087_056},
     published={"parameters": 3_000_000_000, "size": 1024, "steps": 2_000_000},  # of the U-Net; sec. 2 and the release
+    notes=(
+        "the walk is Euler's, where the original draws anew at every step",
+        "groups of a norm have at least 8 channels, time has 128 features and not 192, and no word at all is a zero, not a learned vector",
+    ),
     place="diorama.systems.images.kandinsky3:Kandinsky3",
 )
 
@@ -538,7 +573,35 @@ DALLE3 = Card(
     },
     presets={"nano": 4_085_377, "mini": 13_527_761, "paper": 5_897_272_930},  # the paper publishes no size
     published={"batch": 2048, "steps": 500_000},  # of the models on which it compares captions
+    notes=(
+        "the paper publishes no size: `paper` is a U-Net of three stages in latents of f = 8 that reads as wide and deep a tower as T5-XXL",
+        "the captioner learns by its captions alone, without CoCa's contrastive loss; the decoder by consistency is left out",
+    ),
     place="diorama.systems.images.dalle3:Dalle3",
+)
+
+
+SAMPLERS = Card(
+    slug="samplers",
+    title="Fast samplers",
+    paper="Song et al., Score SDE, DDIM (both ICLR 2021); Lu et al., DPM-Solver++ (arXiv 2211.01095); Karras et al., EDM (NeurIPS 2022)",
+    year=2022,
+    family="study",
+    verb="verify",
+    summary="Pure noise to a picture in few evaluations of any denoiser: each solver integrates the same equation.",
+    claim="solvers of second order need fewer evaluations than DDIM, DDIM fewer than fresh noise at every step, and the grid of levels matters",
+    parts={
+        "euler": "DDIM, of first order",
+        "heun": "EDM's, of second order, two evaluations a step",
+        "dpmpp_2m": "DPM-Solver++, of second order, one evaluation a step",
+        "ancestral": "DDPM's, fresh noise at every step",
+        "levels": "karras, linear_abar, scaled_linear, cosine, respaced",
+    },
+    notes=(
+        "heun steps in sigma / (1 + sigma), a flow's time, in which it may begin at any level: its paths come near those of the paper's "
+        "algorithm 1, which steps in sigma, only where steps are many",
+        "left out: DDIM with a share of fresh noise, predictor and corrector, EDM's churn, exact likelihoods",
+    ),
 )
 
 
@@ -573,6 +636,7 @@ def catalogue() -> dict[str, Card]:
             GAUSSIAN_SPLATTING,
             DREAMFUSION,
             VIDEO_LDM,
+            SAMPLERS,
         )
     }
     for card in _added():
@@ -610,6 +674,8 @@ def find(slug: str) -> Card:
 
 
 def system_class(card: Card) -> Any:
-    """The class behind a card. This is where torch is imported."""
+    """The class behind a card; UserError where there is none. This is where torch is imported."""
+    if not card.place:
+        raise UserError(f"{card.slug} is a study of parts, no system of its own: `diorama show {card.slug}` says of which")
     module, _, name = card.place.partition(":")
     return getattr(import_module(module), name)

@@ -40,8 +40,6 @@ class Systems:
         for card in cards:
             summary = f"{card.summary}{' (ours)' if card.ours else ''}"
             table.add_row(card.slug, card.family, _verdict(rows, card.slug) or "-", summary)
-        for slug in sorted(set(rows) - {card.slug for card in cards}):  # studies, which are no system of their own
-            table.add_row(slug, "study", rows[slug].verdict, rows[slug].title)
         Console().print(table)
         return 0
 
@@ -86,7 +84,8 @@ def _card_lines(card: Card) -> list[str]:
     presets = [f"  {name:<10} {n:,} trained parameters{_compared(card, name)}" for name, n in card.presets.items()]
     lines = [f"{card.slug}: {card.title}{' (ours)' if card.ours else ''}", "", card.summary, ""]
     lines += [f"{name:<8} {text}" for name, text in rows.items()]
-    return lines + ["", "parts", *parts] + (["", "presets", *presets] if presets else [])
+    lines += ["", "parts", *parts] + (["", "presets", *presets] if presets else [])
+    return lines + (["", "not as in the paper", *(f"  {note}" for note in card.notes)] if card.notes else [])
 
 
 def _compared(card: Card, preset: str) -> str:
