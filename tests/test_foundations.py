@@ -10,6 +10,7 @@ import torch
 
 from diorama import cards, models, pipeline
 from diorama.apps.cli import main
+from diorama.assets import asset
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
 from diorama.foundations.plans import DEFAULTS, PLANS
@@ -74,13 +75,14 @@ def test_nobody_is_shown_what_is_held_out():
         assert not {(t.colour, t.shape) for t in things} & set().union(*held)
 
 
-def test_what_is_not_here_is_trained_once_into_the_cache(cache, quick):
+def test_what_is_not_here_is_trained_once_into_the_cache(cache, quick, capsys):
     assert folder_of(quick.name) is None
     said = []
     system = make.ready(quick.name, say=said.append)
     folder = folder_of(quick.name)
     assert folder == cache / quick.name
     assert any("is not here yet" in line for line in said)
+    assert f"{PLANS[quick.name].steps}/{PLANS[quick.name].steps}" in capsys.readouterr().err
     index = json.loads((folder / "model_index.json").read_text())
     assert index["measured"]["PSNR"]["unit"] == "dB"
     assert index["size"] == 32
@@ -90,6 +92,14 @@ def test_what_is_not_here_is_trained_once_into_the_cache(cache, quick):
     again = foundation(quick.name)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert all(torch.equal(a, b) for a, b in zip(system.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_what_is_shipped_is_small():
+    """10 MB for the models of the world, 16 with those of all families: who clones the repository takes them along."""
+    sizes = {folder.name: sum(file.stat().st_size for file in folder.rglob("*.safetensors")) for folder in asset("").iterdir()}
+    own = {name: size for name, size in sizes.items() if name.startswith("world-") and name not in ("world-views", "world-sam")}
+    assert sum(own.values()) <= 10e6
+    assert sum(size for name, size in sizes.items() if name.startswith("world-")) <= 16e6
 
 
 def test_the_verb_lists_and_trains(cache, quick, capsys):

@@ -5,6 +5,7 @@ import torch
 import toys
 
 from diorama.claims import runner, sources
+from diorama.claims.claim import Effect
 from diorama.claims.runner import Meter, OverBudget, verify
 from diorama.foundations.plans import PLANS
 
@@ -70,6 +71,15 @@ def test_a_seed_over_budget_stops_and_is_not_tried_again_with_as_little(tmp_path
     assert ran == [0, 1]
     assert verify(toys.CLAIM, budget=7e-6, store=tmp_path).verdict == "holds"
     assert ran == [0, 1, 1, 2]
+
+
+def test_what_lacked_a_model_runs_again_once_it_is_there(tmp_path, ran, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(toys.Toy, "run", lambda self, seed: dict.fromkeys("AB", Effect.missing("needs world-classes")))
+        row = verify(toys.CLAIM, store=tmp_path)
+        assert (row.verdict, row.complete, row.parts[0].note) == ("undecided", False, "needs world-classes")
+    row = verify(toys.CLAIM, store=tmp_path)
+    assert (row.verdict, row.complete, ran) == ("holds", True, [0, 1, 2])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -8,6 +8,7 @@ import toys
 
 from diorama.apps.cli import main
 from diorama.claims import board, runner, scoreboard
+from diorama.claims.claim import Effect
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,15 @@ def test_all_runs_what_is_stale_and_a_wrong_number_stops_no_other(ran, capsys, m
     assert main(["verify", "--all"]) == 0  # a claim that fails is no failure of the command
     assert ran == [0, 1, 2]
     assert scoreboard.known()["worn-toy"].verdict == "fails"
+
+
+def test_all_runs_what_lacked_a_model_again(ran, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(toys.Toy, "run", lambda self, seed: dict.fromkeys("AB", Effect.missing("needs world-classes")))
+        assert main(["verify", "--all"]) == 0
+    assert main(["verify", "--all"]) == 0
+    assert sorted(ran) == [0, 0, 1, 1, 2, 2]
+    assert scoreboard.known()["toy"].verdict == "holds"
 
 
 def test_a_board_and_a_page_of_ones_own(tmp_path, ran):

@@ -87,7 +87,7 @@ class Verify:
         from diorama.claims.sources import source_hash
 
         seeds = self.seeds or claim.seeds
-        if self.all and before and before.source == source_hash(claim) and before.seeds >= seeds:
+        if self.all and before and before.complete and before.source == source_hash(claim) and before.seeds >= seeds:
             return before
         with steps_bar(f"{claim.slug}, seeds") as on_step:
             return verify(claim, seeds, self.budget, store, on_step)

@@ -27,12 +27,16 @@ class Run:
     """One seed, finished or stopped."""
 
     seed: int
-    effects: Mapping[str, Effect]  # empty where it was stopped
+    effects: Mapping[str, Effect]  # empty where it was stopped; one without a value lacked a model
     tflop: float
     minutes: float
     processor: str
     date: str
     allowed: float  # TFLOP
+
+    def settles(self, left: float) -> bool:
+        """Whether the same would come out again with this much left to spend: it lacked nothing, or was stopped at no less."""
+        return all(effect.value is not None for effect in self.effects.values()) if self.effects else left <= self.allowed
 
 
 def verify(
@@ -69,11 +73,11 @@ def _made(folder: Path) -> Path:
 
 
 def _kept_or_new(claim: Claim, seed: int, left: float, path: Path | None) -> Run:
-    """The seed as it was kept, unless it was stopped with less to spend than there is now; else run, and kept."""
+    """The seed as it was kept, where that settles it; else run, and kept."""
     if path and path.is_file():
         values = read_json(path)
         run = Run(**{**values, "effects": {letter: Effect(**effect) for letter, effect in values["effects"].items()}})
-        if run.effects or left <= run.allowed:
+        if run.settles(left):
             return run
     run = _new(claim, seed, left)
     if path:

@@ -31,6 +31,11 @@ class Row:
     date: str
     note: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether every part was run: one that lacked a model is run again, since the model may be there by then."""
+        return all(part.effect is not None for part in self.parts)
+
 
 def user_store() -> Path:
     """Where this user's seeds and board are kept."""

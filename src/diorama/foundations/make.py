@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from diorama.foundations.measures import measure
 from diorama.foundations.plans import DEFAULTS, PLANS
@@ -16,16 +20,22 @@ from diorama.networks.precision import processor_kind
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
 from diorama.train import minutes, train
-from diorama.types import OnStep, Score, ignore
+from diorama.types import OnStep, Score, Step, ignore
 
 
-def ready(name: str, on_step: OnStep = ignore, say: Callable[[str], None] = print) -> System:
-    """The trained system; trained into the cache where it is nowhere yet."""
+def ready(name: str, say: Callable[[str], None] = print) -> System:
+    """The trained system; where it is nowhere yet it is trained into the cache, under a bar on standard error."""
     folder = folder_of(name)
     if folder is None:
         say(f"{name} is not here yet: training it into {made() / name}, once")
-        folder = make(name, made() / name, on_step=on_step, say=say)
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=None)
+            folder = make(name, made() / name, on_step=partial(_shown, bar, task), say=say)
     return load_system(folder)
+
+
+def _shown(bar: Progress, task: TaskID, step: Step) -> None:
+    bar.update(task, completed=step.index + 1, total=step.n)
 
 
 def make(name: str, out: Path, run: Path | None = None, on_step: OnStep = ignore, say: Callable[[str], None] = print) -> Path:
