@@ -68,6 +68,22 @@ def test_the_papers_own_run_is_what_is_planned_for_the_published_size(capsys):
     }
 
 
+def test_it_says_whose_run_it_is(capsys):
+    assert (
+        told(capsys, "--size", "32")["assumptions"][0]
+        == "size: as asked; batch: `diorama train`'s own; steps: `diorama train`'s own"
+    )
+    assert main(["plan", "ddpm", "--batch", "64"]) == 0
+    assert "size: the paper's; batch: as asked; steps: the paper's" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("slug", ["dalle3", "glide", "guided-diffusion", "imagen", "kandinsky3", "ldm", "rcg", "unclip"])
+def test_pictures_by_diffusion_can_all_be_planned(slug):
+    found = forecast(Plan(system=slug, preset="nano", size=32, batch=2), find(slug))
+    assert found["work"]["tflop_per_step"] > 0 and found["fits"]
+    assert abs(found["parameters"] / find(slug).presets["nano"] - 1) < 0.02  # but for what it stands on
+
+
 def test_the_published_size_is_shown(capsys):
     assert main(["show", "ldm"]) == 0
     assert "1,416,790,608 trained parameters (1,450 M in the paper)" in capsys.readouterr().out

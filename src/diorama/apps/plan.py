@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -92,6 +92,7 @@ class Run:
     size: int
     batch: int
     steps: int
+    whose: Mapping[str, str] = field(default_factory=dict)  # who says so, of size, batch and steps
 
     @classmethod
     def asked(cls, plan: Plan, card: Card) -> Run:
@@ -101,15 +102,20 @@ class Run:
         preset = plan.preset or ("paper" if "paper" in card.presets else "mini")
         card.check_preset(preset)
         usual = {"size": 128, "batch": Training.batch * plan.gpus, "steps": Training.steps}
-        paper = {name: card.published.get(name, usual[name]) for name in usual} if preset == "paper" else usual
         asked = {"size": plan.size, "batch": plan.batch, "steps": plan.steps}
-        run = cls(preset, **{name: paper[name] if value is None else value for name, value in asked.items()})
+        said: dict[str, dict[str, int]] = {
+            "as asked": {name: value for name, value in asked.items() if value is not None},
+            "the paper's": dict(card.published) if preset == "paper" else {},
+            "`diorama train`'s own": usual,
+        }
+        whose = {name: next(who for who, values in said.items() if name in values) for name in usual}
+        run = cls(preset, **{name: said[who][name] for name, who in whose.items()}, whose=whose)
         if plan.pictures is not None:
             if plan.steps is not None:
                 raise UserError("--steps and --pictures both say how long: give one of them")
             if plan.pictures < 1:
                 raise UserError(f"pictures {plan.pictures} is not allowed: use 1 or more")
-            run = replace(run, steps=math.ceil(plan.pictures / max(1, run.batch)))
+            run = replace(run, steps=math.ceil(plan.pictures / max(1, run.batch)), whose={**whose, "steps": "as asked"})
         run.check(plan)
         return run
 
@@ -136,7 +142,7 @@ def forecast(plan: Plan, card: Card) -> dict[str, Any]:
 
     sharing = Sharing(plan.gpus, plan.zero)
     room, each, accumulate = USABLE * device.gigabytes * 1e9, math.ceil(run.batch / plan.gpus), 1
-    system = _untrained(card, run)
+    system = untrained(card, run)
     step = _step(system, plan, run, each)
     if each > 1 and step.peak(each, sharing) > room:
         sharing = replace(sharing, accumulated=True)
@@ -159,11 +165,11 @@ def forecast(plan: Plan, card: Card) -> dict[str, Any]:
         "gigabytes": {name: round(value / 1e9, 3) for name, value in gigabytes.items()},
         "fits": gigabytes["peak"] <= room,
         "work": {"tflop_per_step": tflop, "tflop": run.steps * tflop, "days": days},
-        "assumptions": list(_assumptions(plan, system, step, accumulate)),
+        "assumptions": list(_assumptions(plan, run, system, step, accumulate)),
     }
 
 
-def _untrained(card: Card, run: Run) -> System:
+def untrained(card: Card, run: Run) -> System:
     """The system on the meta device, with parts of the usual sizes to stand on."""
     import torch
     from tokenizers import Tokenizer
@@ -243,8 +249,9 @@ WHAT = {
 }
 
 
-def _assumptions(plan: Plan, system: System, step: Footprint, accumulate: int) -> Iterator[str]:
+def _assumptions(plan: Plan, run: Run, system: System, step: Footprint, accumulate: int) -> Iterator[str]:
     device = DEVICES[plan.hardware]
+    yield "; ".join(f"{name}: {who}" for name, who in run.whose.items())
     products = "matrix products in bfloat16, as torch's autocast has it" if plan.dtype == "bfloat16" else "no mixed precision"
     yield f"{products}; weights, gradients, optimiser (AdamW) and average in float32"
     yield SHARED[plan.zero] if plan.gpus > 1 else "one GPU holds all"
