@@ -1,18 +1,13 @@
 """What the cards say is what stands in the code."""
 
 import pytest
+import tiny
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
 from diorama import cards
 from diorama.claims import board
-from diorama.conditions.caption import CaptionEncoder
-from diorama.conditions.text import SentenceConfig, SentenceEncoder, TextTower
 from diorama.errors import UserError
 from diorama.processes.solvers import SOLVERS
-from diorama.systems.images.flow import Flow
-from diorama.systems.images.latent import LatentPainter
 
 ALL = tuple(cards.catalogue().values())
 PUBLISHED = [card for card in ALL if card.compared("paper")]
@@ -40,7 +35,7 @@ def test_presets_count_the_trained_parameters(card, preset):
     """As for the models that are shipped: five labels, and parts that are frozen not counted."""
     size = 256 if preset == "paper" else 64  # of which the many levels of the published ones need more
     with torch.device("meta"):
-        system = cards.system_class(card).new(preset=preset, size=size, labels=list("abcde"), part=part_of(card))
+        system = cards.system_class(card).new(preset=preset, size=size, labels=list("abcde"), part=tiny.part)
     assert card.presets[preset] == sum(p.numel() for p in system.parameters() if p.requires_grad)
 
 
@@ -54,18 +49,3 @@ def test_what_the_paper_says_of_its_own_size_stands_beside_no_other():
     assert cards.DDPM.compared("paper") == "35.7 M in the paper"
     assert cards.RCG.compared("paper") == "502 M in the paper, 30.7 M of them frozen"
     assert cards.RCG.compared("mini") == cards.DALLE3.compared("paper") == ""
-
-
-def part_of(card):
-    """The frozen parts the presets are counted on: their sizes matter to what stands on them."""
-
-    def part(name, kind):
-        if kind is LatentPainter:
-            return Flow.new(preset="nano", size=64, labels=(), part=part)
-        if issubclass(kind, CaptionEncoder) or kind is TextTower:
-            return CaptionEncoder.of(["a red circle"])
-        if issubclass(kind, SentenceEncoder):
-            return kind(SentenceConfig(words=8), Tokenizer(WordLevel({"a": 0}, unk_token="a")))
-        return kind(kind.Config())
-
-    return part

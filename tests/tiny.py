@@ -6,9 +6,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from diorama.codecs.conv import ConvCodec, ConvCodecConfig
-from diorama.conditions.text import SentenceConfig, SentenceEncoder
+from diorama.codecs.quantise import VectorQuantiser
+from diorama.conditions.caption import CaptionEncoder
+from diorama.conditions.text import SentenceConfig, SentenceEncoder, TextTower
 from diorama.networks.unet import UNet, UNetConfig
+from diorama.parts import Part
 from diorama.systems.images.flow import Flow
+from diorama.systems.images.latent import LatentPainter
 from diorama.training.loop import Phase
 from diorama.types import Batch, Noise
 
@@ -120,3 +124,14 @@ def pictures(folder, n: int = 12, side: int = 16):
         image.save(place)
         place.with_suffix(".txt").write_text(f"a {colour} square")
     return folder
+
+
+def part(name: str, kind: type) -> Part:
+    """Frozen parts for systems of any preset to stand on: untrained, and of the size their class has by itself."""
+    if kind is LatentPainter:
+        return Flow.new(preset="nano", size=64, labels=(), part=part)
+    if issubclass(kind, CaptionEncoder) or kind is TextTower:
+        return CaptionEncoder.of(["a red circle"])
+    if issubclass(kind, SentenceEncoder):
+        return kind(SentenceConfig(words=8), Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+    return kind(kind.Config(**({"width": ConvCodecConfig().latent} if kind is VectorQuantiser else {})))
