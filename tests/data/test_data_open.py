@@ -179,6 +179,8 @@ def test_a_tar_cut_short_loses_only_its_end(tmp_path):
     with pytest.raises(Unreadable, match=r"002: x\.tar ends in the middle of it"):
         source.read(2)
     assert source.notes == ["x.tar is cut short: its last member is not whole"]
+    path.write_bytes(path.read_bytes()[: last.offset])  # between two members
+    assert open_data(path).notes == ["x.tar is cut short: its closing block is missing, and pictures may be"]
 
 
 def test_rgb_on_white_becomes_straight(tmp_path):

@@ -157,8 +157,8 @@ def members(data: mmap.mmap, path: Path, notes: list[str]) -> Iterator[tuple[str
                 yield pax.get("path") or long_name or _name(header), start, size
             long_name, pax = "", {}
         at = start + -(-size // BLOCK) * BLOCK
-    if at > len(data):
-        notes.append(f"{path.name} is cut short: its last member is not whole")
+    left = "its last member is not whole" if at > len(data) else "its closing block is missing, and pictures may be"
+    notes.append(f"{path.name} is cut short: {left}")
 
 
 def _header_size(header: bytes) -> int | None:
