@@ -1,6 +1,7 @@
 """`diorama score` on folders of little pictures, seen by a clip of random weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 
 from diorama.apps.cli import main
-from diorama.apps.score import FEATURES
+from diorama.assets import asset
+from diorama.critics.fidelity import ms_ssim, perceptual
 from diorama.networks.classifier import ClassifierConfig, ClassifierNetwork
 from diorama.networks.towers import TowerConfig
+from diorama.systems.base import load_system
 from diorama.systems.understanding.classifier import Classifier
 from diorama.systems.understanding.clip import Clip
 
@@ -31,7 +35,16 @@ NAMES = {
     "coverage",
     "PSNR",
     "SSIM",
+    "MS-SSIM",
+    "perceptual distance",
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_trained(tmp_path, monkeypatch) -> Path:
+    """Where this user keeps what was trained here: nothing so far."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "diorama" / "foundations"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +86,8 @@ def test_every_measure_says_its_error_unit_direction_and_ground(clip, tmp_path, 
     found = score(capsys, made, "--reference", real, "--paired", "--features", clip)
     assert found.pop("notes") == []
     assert set(found) == NAMES
+    assert "16 x 16 pixels are too few for 5 scales" in found.pop("MS-SSIM")["why"]
+    assert "does not tell what it sees at each place" in found.pop("perceptual distance")["why"]
     for name, row in found.items():
         assert set(row) == {"measure", "value", "stderr", "unit", "higher_is_better", "n", "features"}
         assert row["features"].startswith("pixels" if name in ("PSNR", "SSIM") else "eye ")
@@ -86,8 +101,8 @@ def test_a_set_beside_itself(clip, tmp_path, capsys):
     found = score(capsys, real, "--reference", real, "--paired", "--features", clip)
     assert [found[name]["value"] for name in ("precision", "recall", "coverage", "SSIM")] == pytest.approx([1] * 4)
     assert found["Fréchet distance"]["value"] == pytest.approx(0, abs=1e-6)
-    assert "0 values are too few" in found["PSNR"]["why"]
-    assert found["notes"] == ["40 pictures are equal to their partners and have no PSNR: it is infinite"]
+    assert found["PSNR"]["why"] == "of equal pictures it is infinite"
+    assert found["notes"] == []
 
 
 def test_the_table_has_a_line_for_each_and_says_why_one_is_missing(clip, tmp_path, capsys):
@@ -127,10 +142,80 @@ def test_other_sizes_are_told_and_only_equal_ones_are_paired(clip, tmp_path, cap
     ]
 
 
-def test_the_shipped_network_looks_where_none_is_given(clip, tmp_path, capsys, monkeypatch):
-    made = pictures(tmp_path / "made", 6)
-    monkeypatch.setattr("diorama.apps.score.folder_of", {FEATURES: Path(clip)}.get)
-    assert score(capsys, made)["diversity"]["n"] == 6
+def test_the_shipped_network_looks_where_none_is_given(tmp_path, capsys):
+    made, real = pictures(tmp_path / "made", 20, side=32, shift=20), pictures(tmp_path / "real", 20, side=32)
+    found = score(capsys, made, "--reference", real, "--paired")
+    assert found["diversity"]["n"] == 20
+    for name in ("diversity", "density", "coverage", "perceptual distance"):
+        assert found[name]["features"].startswith("world-features ")
+    (note,) = found["notes"]
+    assert "the captions are not used: world-features " in note and "run `diorama foundations world-scorer` once" in note
+    for file in made.glob("*.txt"):
+        file.unlink()
+    assert main(["score", str(made)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_scorer_reads_captions_where_it_is_trained(clip, nothing_trained, tmp_path, capsys):
+    made, table = pictures(tmp_path / "made", 12), tmp_path / "captions.csv"
+    table.write_text("file_name,text\n000.png,a red thing\n001.png,a blue thing\n")
+    error = fails(capsys, made, "--text", table)
+    assert "reads no sentences and world-scorer is not here: run `diorama foundations world-scorer` once" in error
+    shutil.copytree(clip, nothing_trained / "world-scorer")
+    found = score(capsys, made, "--text", table)
+    assert (found["CLIP score"]["n"], found["diversity"]["n"]) == (2, 12)
+    assert [found[name]["features"].split()[0] for name in ("CLIP score", "R-precision, 1 of 2", "diversity")] == [
+        "eye",
+        "eye",
+        "world-features",
+    ]
+    own = score(capsys, made, "--text", table, "--features", clip)
+    assert own["CLIP score"]["value"] == pytest.approx(found["CLIP score"]["value"], abs=1)  # it looks at 32 pixels, then at 16
+
+
+def test_captions_of_no_picture_are_a_mistake(clip, tmp_path, capsys):
+    made, table = pictures(tmp_path / "made", 3), tmp_path / "captions.jsonl"
+    lines = [{"file_name": f"{i}.jpg", "text": text} for i, text in enumerate(("a red thing", "a blue thing", ""))]
+    table.write_text("\n".join(map(json.dumps, lines)))
+    error = fails(capsys, made, "--text", table, "--features", clip)
+    assert "none of 2 captions belongs to a picture" in error and "the first 000.png" in error
+
+
+def test_pairs_are_compared_by_every_measure_that_they_are_large_enough_for(tmp_path, capsys):
+    made, real = pictures(tmp_path / "made", 4, side=180, shift=20), pictures(tmp_path / "real", 4, side=180)
+    for folder in (made, real):
+        Image.open(folder / "003.png").resize((40, 20)).save(folder / "003.png")
+    found = score(capsys, made, "--reference", real, "--paired")
+    assert [found[name]["n"] for name in ("PSNR", "SSIM", "MS-SSIM", "perceptual distance")] == [4, 4, 3, 4]
+    x, y = (
+        torch.from_numpy(np.stack([np.asarray(Image.open(folder / f"{i:03d}.png")) for i in range(3)])) for folder in (made, real)
+    )
+    theirs = ms_ssim(*(z.movedim(-1, 1) / 127.5 - 1 for z in (x, y))).mean()
+    assert found["MS-SSIM"]["value"] == pytest.approx(float(theirs), abs=1e-4)
+    assert "1 of 4 pairs have no MS-SSIM, the first: 40 x 20 pixels are too few" in found["notes"][-1]
+
+
+def test_the_perceptual_distance_is_of_the_maps_of_the_network(tmp_path, capsys):
+    made, real = pictures(tmp_path / "made", 3, side=32, shift=20), pictures(tmp_path / "real", 3, side=32)
+    found = score(capsys, made, "--reference", real, "--paired")
+    network = load_system(asset("world-features"))
+    x, y = (
+        network.maps(torch.stack([torch.from_numpy(np.array(Image.open(file))).movedim(-1, 0) / 127.5 - 1 for file in files]))
+        for files in (sorted(made.glob("*.png")), sorted(real.glob("*.png")))
+    )
+    assert found["perceptual distance"]["value"] == pytest.approx(perceptual(x, y).mean().item(), rel=1e-4)
+    assert found["perceptual distance"]["value"] > 0
+
+
+def test_a_picture_of_no_numbers_is_left_out(tmp_path, capsys):
+    made = pictures(tmp_path / "made", 4)
+    for i, value in enumerate((np.nan, np.inf)):
+        Image.fromarray(np.full((16, 16), value, np.float32)).save(made / f"none{i}.tif")
+    found = score(capsys, made)
+    assert found["diversity"]["n"] == 4
+    assert (
+        "2 of 6 pictures cannot be read and are left out, the first: none0.tif: some of its values are NaN" in found["notes"][0]
+    )
 
 
 def test_mistakes_are_one_line(clip, tiny_model, tmp_path, capsys):
@@ -153,7 +238,7 @@ def test_a_network_without_words_or_a_size_of_its_own(tmp_path, capsys):
     assert "give the one it was trained at with --size" in fails(capsys, made, "--features", folder)
     found = score(capsys, made, "--features", folder, "--size", 16)
     assert set(found) == {"diversity", "notes"}
-    assert "reads no sentences: the captions are not used" in found["notes"][0]
+    assert "the captions are not used: plain " in found["notes"][0]
 
 
 def test_of_sets_of_two_sizes_as_many_are_compared(clip, tmp_path, capsys):
@@ -168,6 +253,6 @@ def test_torch_is_not_imported_for_a_mistake():
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_without_a_network_it_says_what_to_give(monkeypatch, capsys):
-    monkeypatch.setattr("diorama.apps.score.folder_of", lambda name: None)
-    assert f"no feature network is here: run `diorama foundations {FEATURES}` once" in fails(capsys, "pictures")
+def test_a_network_that_is_not_here_is_named(tmp_path, capsys):
+    error = fails(capsys, pictures(tmp_path / "made", 3), "--features", "world-scorer")
+    assert "world-scorer is not here: run `diorama foundations world-scorer` once" in error

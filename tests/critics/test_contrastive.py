@@ -63,6 +63,8 @@ def test_what_cannot_be_measured_is_refused():
         top(torch.zeros(0))
     with pytest.raises(UserError, match="nothing to choose"):
         ranks(torch.ones(3, 2), torch.ones(3, 1, 2))
+    with pytest.raises(UserError, match="2 of 3 pictures are NaN or infinite"):
+        ranks(torch.tensor([[1.0, 0.0], [math.nan, 0.0], [math.inf, 0.0]]), torch.ones(3, 4, 2))
     with pytest.raises(UserError, match="no value"):
         ratio(torch.ones(3), torch.zeros(3))
 
@@ -95,3 +97,38 @@ def test_retrieval_agrees_with_torchmetrics():
     for k in (1, 5):
         hits = [reference.retrieval_hit_rate(row, first, top_k=k).item() for row in fits]
         assert top(ranks(pictures, candidates), k).value == pytest.approx(sum(hits) / 20)
+
+
+class Vectors:
+    """A clip of torchmetrics' kind whose pictures and sentences are vectors already; its processor too."""
+
+    config = None
+
+    def __call__(self, images=None, text=None, **how):
+        if images is not None:
+            return {"pixel_values": torch.stack(images)}
+        ids = torch.tensor([[float(number) for number in words.split()] for words in text])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def to(self, device):
+        return self
+
+    def get_image_features(self, pixels):
+        return pixels.flatten(1)
+
+    def get_text_features(self, ids, mask):
+        return ids
+
+
+def test_the_score_agrees_with_torchmetrics():
+    pytest.importorskip("transformers")  # without which torchmetrics has no such measure
+    reference = pytest.importorskip("torchmetrics.functional.multimodal")
+    g = torch.Generator().manual_seed(0)
+    pictures, texts = torch.randn(20, 3, 1, 2, generator=g), torch.randn(20, 6, generator=g)
+    words = [" ".join(map(str, row)) for row in texts.tolist()]
+    theirs = [
+        reference.clip_score(x, said, lambda: (Vectors(), Vectors())).item() for x, said in zip(pictures, words, strict=True)
+    ]
+    ours = clip_score(pictures.flatten(1), texts)
+    assert ours.tolist() == pytest.approx(theirs, abs=1e-4)
+    assert 0 < (ours == 0).sum() < 20  # of opposite vectors too

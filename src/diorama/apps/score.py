@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from diorama.apps.flags import flag
-from diorama.apps.output import use_all_cores
+from diorama.apps.output import find_model, use_all_cores
 from diorama.errors import UserError
 from diorama.foundations.registry import folder_of
-from diorama.models import locate
+from diorama.models import HUB, INDEX
 
 if TYPE_CHECKING:
     from diorama import types
     from diorama.apps.judge import Measured
 
-FEATURES = "features"  # the shipped network that looks where none is given
+FEATURES = "world-features"  # the foundation model that looks where no other network is given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Score:
     """Compare also one by one, with the reference of the same name and size."""
     text: Annotated[str | None, flag("FILE")] = None
     """Captions: .jsonl, .csv or .parquet with file_name and text. Without it, those beside the pictures."""
-    features: Annotated[str | None, flag("NAME|DIR")] = None
-    """The network that looks: a saved clip. Without it, the shipped one."""
+    features: Annotated[str | None, flag("NAME|DIR|hub:OWNER/NAME")] = None
+    """The network that looks: a saved clip or classifier, or a CLIP of transformers. Without it, the shipped world-features."""
     size: Annotated[int | None, flag("INT")] = None
     """Pixels along a side at which it looks; its own where not given."""
     device: str = "auto"
@@ -55,14 +55,14 @@ class Score:
         if self.size is not None and self.size < 1:
             raise UserError(f"size {self.size} is not allowed: use 1 or more pixels")
         folder = self._features()
-        from diorama.apps.judge import Judge, captions  # torch, from here on
+        from diorama.apps.judge import WORDS, Judge, captions  # torch, from here on
         from diorama.data import open_data
 
         use_all_cores()
         pictures = open_data(self.pictures)
         reference = None if self.reference is None else open_data(self.reference)
-        said = None if self.text is None else captions(self.text)
-        judge = Judge(folder, self.device, self.size)
+        said = None if self.text is None else captions(self.text, pictures)
+        judge = Judge(folder, self.device, self.size, folder_of(WORDS))
         found = judge.score(pictures, reference, said, self.paired)
         if not any(measured.score for measured in found.values()):
             raise UserError(f"{self.pictures} gives nothing to measure: {next(iter(found.values())).why}")
@@ -70,13 +70,14 @@ class Score:
         return 0
 
     def _features(self) -> Path:
-        if self.features is not None:
-            return locate(self.features)
-        if (folder := folder_of(FEATURES)) is None:
-            raise UserError(
-                f"no feature network is here: run `diorama foundations {FEATURES}` once, or give your own with --features"
-            )
-        return folder
+        name = self.features or FEATURES
+        if name.startswith(HUB):
+            from diorama.hub.features import fetched  # torch with it
+
+            return fetched(name)
+        folder = Path(name).expanduser()
+        of_transformers = (folder / "config.json").is_file() and not (folder / INDEX).is_file()
+        return folder if of_transformers else find_model(name)
 
     def _tell(self, found: Mapping[str, Measured], notes: Sequence[str]) -> None:
         if self.json:

@@ -19,11 +19,12 @@ def ranks(pictures: Tensor, candidates: Tensor) -> Tensor:
     """How many wrong texts fit each picture at least as well as the right one: (n,) int64, 0 is right.
 
     pictures (n, d) of length 1; candidates (n, m, d) of length 1, the right text first of its m. A tie counts against:
-    a scorer that gives all the same answer is never right.
+    a scorer that gives all the same answer is never right. Raises UserError where one is no number.
     """
     if candidates.shape[1] < 2:
         raise UserError(f"{candidates.shape[1]} candidate texts leave nothing to choose: use 2 or more, usually 100")
     similarity = torch.einsum("n d, n m d -> n m", pictures, candidates)
+    need(similarity, 0, "pictures")
     return (similarity[:, 1:] >= similarity[:, :1]).sum(1)
 
 

@@ -45,6 +45,8 @@ def _one_line(error: Exception) -> str:
 def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: Pillow would clip, not scale
         values = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are NaN or infinite")
         top = 65535 if values.max(initial=0) > 255 else 255
         image = Image.fromarray(np.clip(values * (255 / top), 0, 255).astype(np.uint8))
     return image if image.mode == "RGBA" else image.convert("RGBA")
