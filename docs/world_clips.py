@@ -6,7 +6,7 @@ python docs/world_clips.py --measure 32 8 100  reads 100 clips of 8 frames at 32
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -78,9 +78,18 @@ def _read(made: Clip, told) -> Iterator[tuple[str, bool]]:
     yield "whole sentence", said.true_of(told)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--measure", nargs=3, type=int, metavar=("SIZE", "FRAMES", "N"), help="draw nothing, and time and read clips"
+    )
+    asked = parser.parse_args().measure
     torch.set_num_threads(1)
-    if sys.argv[1:2] == ["--measure"]:
-        measure(*map(int, sys.argv[2:5]))
+    if asked:
+        measure(*asked)
     else:
         draw()
+
+
+if __name__ == "__main__":
+    main()

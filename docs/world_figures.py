@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from PIL import Image
@@ -31,5 +32,6 @@ def contact_sheet() -> Image.Image:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     contact_sheet().quantize(128).save(PICTURE, optimize=True)
     print(f"{PICTURE}  {PICTURE.stat().st_size / 1000:.0f} kB")

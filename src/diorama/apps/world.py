@@ -15,11 +15,13 @@ from diorama.apps.output import make_folder
 from diorama.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
     from torch import Tensor
 
     from diorama.scenes.cameras import Camera
     from diorama.worlds.clips import Clip
+    from diorama.worlds.film import Film
     from diorama.worlds.parts import Parts
     from diorama.worlds.points import Scan
     from diorama.worlds.render import Views
@@ -30,6 +32,10 @@ MOST = 1000  # scenes at once
 MOST_VIEWS = 36
 AT_ONCE = 16  # scenes drawn together
 ACROSS = 4  # pictures of one scene on the sheet
+TURN = 36  # pictures of an orbit
+MILLISECONDS = 80  # each
+THINGS = (230, 90, 60), (70, 160, 230), (240, 200, 70), (120, 200, 120)  # colours of masks and points
+GROUND = (110, 110, 110)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +51,18 @@ class World:
     size: int = 64
     """Pixels along a side, 32 to 128."""
     ask: str = "picture,mask,boxes,caption"
-    """What to give, with commas between. Flat: picture, mask, boxes, edges, parts. In space, from cameras around the scene: views,
-    depth, normals, cameras; points are a laser scanner's. In time: clip, sound. Others of the same number: figure, room. In words:
-    caption, scene."""
+    """What to give, with commas between.
+    Flat: picture, mask, boxes, edges, parts.
+    In space: views, depth, normals, cameras, from all around the scene; orbit, an animation once around it; points, a laser scanner's.
+    In time: clip, flow, tracks, sound. They are of one clip, which has rules of its own: mostly another scene than the picture of its number.
+    Others of the same number: figure, room.
+    In words: caption, scene."""
     form: Annotated[str | None, flag("NAME")] = None
     """Captions of one form: short, long, relation, negation or alt. Without it, a mixture."""
     views: int = 4
-    """Cameras once around the scene, 1 to 36."""
+    """Cameras of views, depth, normals and cameras once around the scene, 1 to 36."""
     elevation: float = 25.0
-    """Degrees of the cameras above the ground, up to 90."""
+    """Degrees of the cameras above the ground, -90 to 90; below -4 they are under it, which only scenes with a clear ground allow."""
     out: Annotated[str, flag("DIR", "-o")] = "world"
     """A folder for the files, each named by its scene's number, for world.jsonl and sheet.png. Files of the same names are replaced."""
 
@@ -63,9 +72,14 @@ class World:
             raise UserError(f"n {self.n} is not allowed: use 1 to {MOST}")
         if not 1 <= self.views <= MOST_VIEWS:
             raise UserError(f"views {self.views} is not allowed: use 1 to {MOST_VIEWS}")
+        if not -90 <= self.elevation <= 90:
+            raise UserError(f"elevation {self.elevation:g} is not allowed: use -90 to 90 degrees")
         folder = Path(self.out)
         from diorama.apps.output import use_all_cores
+        from diorama.worlds.captions import FORMS  # torch, from here on
 
+        if self.form not in (None, *FORMS):
+            raise UserError(f"form {self.form!r} is not known: use {', '.join(FORMS)}")
         use_all_cores()
         chunks = (self._answers(range(i, min(i + AT_ONCE, self.n)), asks) for i in range(0, self.n, AT_ONCE))
         begun = next(chunks)  # what is impossible is told before the folder is made
@@ -94,7 +108,7 @@ class World:
 
     def _answers(self, numbers: Sequence[int], asks: Sequence[str]) -> list[Answer]:
         """What is asked of these scenes, in the order of `ASKS`."""
-        from diorama.worlds.scene import scene  # torch, from here on
+        from diorama.worlds.scene import scene
 
         made = Made([scene(self.seed, self.first + i) for i in numbers], self)
         answers = [Answer({"index": s.index, "style": s.style}) for s in made.scenes]
@@ -151,6 +165,12 @@ class Made:
         return shoot(self.scenes, self.camera)
 
     @cached_property
+    def ring(self) -> Camera:
+        from diorama.scenes.cameras import orbit
+
+        return orbit(TURN, self.wish.elevation, size=self.wish.size)
+
+    @cached_property
     def parts(self) -> Parts:
         from diorama.worlds.parts import parts
 
@@ -160,6 +180,12 @@ class Made:
         from diorama.worlds.clips import clip
 
         return clip(self.wish.seed, self.scenes[i].index)
+
+    @cached_property
+    def films(self) -> list[Film]:
+        from diorama.worlds.film import film
+
+        return [film(self.clip(i), self.wish.size) for i in range(len(self.scenes))]
 
     @cached_property
     def scan(self) -> Scan:
@@ -253,18 +279,50 @@ def _cameras(made: Made, i: int, answer: Answer) -> None:
 def _points(made: Made, i: int, answer: Answer) -> None:
     """NUMBER-points.npy: a structured array of x, y, z in metres, reflectivity and thing (-1 is the ground)."""
     answer.files[f"{made.scenes[i].index}-points.npy"] = made.scan.array(i)
+    answer.shown["points"] = _plan(made.scan.array(i))
+
+
+def _orbit(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-orbit.webp, an animation once around the scene, and NUMBER-orbit-transforms.json: the camera of each of its frames."""
+    from diorama.pictures import to_pil
+    from diorama.scenes.cameras import transforms
+    from diorama.worlds.views import shoot
+
+    name = f"{made.scenes[i].index}-orbit"
+    frames = to_pil(shoot([made.scenes[i]], made.ring).image[0])
+    answer.files[f"{name}.webp"] = Moving(frames, MILLISECONDS)
+    answer.files[f"{name}-transforms.json"] = transforms(made.ring, [f"{name}.webp"] * TURN)
+    answer.shown.update({f"orbit {k}": frames[k * TURN // ACROSS] for k in range(ACROSS)})
 
 
 def _clip(made: Made, i: int, answer: Answer) -> None:
     """NUMBER-clip.webp, an animation, and a line's `clip`: what is said of it."""
-    from diorama.worlds.film import animation
+    from diorama.pictures import to_pil
     from diorama.worlds.motions import describe
 
     clip = made.clip(i)
-    frames = animation(clip, made.wish.size)
+    frames = to_pil(made.films[i].image)
     answer.line["clip"] = describe(clip)
     answer.files[f"{made.scenes[i].index}-clip.webp"] = Moving(frames, round(1000 * clip.seconds / len(frames)))
-    answer.shown.update({f"frame {k}": frames[k * (len(frames) - 1) // (ACROSS - 1)] for k in range(ACROSS)})
+    answer.shown.update({f"frame {k}": frames[at] for k, at in enumerate(_shown_of(len(frames)))})
+
+
+def _flow(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-flow.npy: (t - 1, 2, h, w) float32, pixels right and down from each frame of the clip to the next, and
+    NUMBER-occluded.npy: (t - 1, h, w) bool, where what a pixel shows is not seen in the next frame."""
+    flow, occluded = made.films[i].flow()
+    answer.files[f"{made.scenes[i].index}-flow.npy"] = flow.numpy()
+    answer.files[f"{made.scenes[i].index}-occluded.npy"] = occluded.numpy()
+    pictures = _flow_colours(flow)
+    for k, at in enumerate(_shown_of(len(flow) + 1)):
+        answer.shown[f"flow {k}"] = pictures[min(at, len(flow) - 1)]  # nothing follows the last frame
+
+
+def _tracks(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-tracks.npy: (t, k, 2) float32, x and y in pixels of the middles of the clip's things; a line's `tracks` names these."""
+    answer.files[f"{made.scenes[i].index}-tracks.npy"] = made.films[i].tracks.numpy()
+    things = made.clip(i).shots[0].scene.things  # as they are in the first frame; without a defect there is one shot
+    answer.line["tracks"] = [{"shape": thing.shape, "colour": thing.colour} for thing in things]
 
 
 def _sound(made: Made, i: int, answer: Answer) -> None:
@@ -324,7 +382,10 @@ ASKS: dict[str, Callable[[Made, int, Answer], None]] = {
     "normals": _normals,
     "cameras": _cameras,
     "points": _points,
+    "orbit": _orbit,
     "clip": _clip,
+    "flow": _flow,
+    "tracks": _tracks,
     "sound": _sound,
     "figure": _figure,
     "room": _room,
@@ -351,8 +412,36 @@ def _labelled(made: Made, i: int, answer: Answer, **masks: Tensor) -> None:
 
     for ending, mask in masks.items():
         picture = Image.fromarray(labels(mask).numpy().astype(np.uint8), "P")
-        picture.putpalette([0, 0, 0, 230, 90, 60, 70, 160, 230, 240, 200, 70, 120, 200, 120])
+        picture.putpalette([0, 0, 0, *chain(*THINGS)])
         answer.files[f"{made.scenes[i].index}-{ending}.png"] = answer.shown[ending] = picture
+
+
+def _shown_of(frames: int) -> list[int]:
+    """The frames of a clip that its card shows, from the first to the last."""
+    return [k * (frames - 1) // (ACROSS - 1) for k in range(ACROSS)]
+
+
+def _flow_colours(flow: Tensor) -> list[Image.Image]:
+    """Flow (t, 2, h, w) as colours: the hue is the direction, red to the right; the brightest is the clip's fastest pixel."""
+    import torch
+    from PIL import Image
+
+    speed, turn = flow.norm(dim=1), torch.atan2(flow[:, 1], flow[:, 0]) / (2 * torch.pi) % 1
+    hsv = torch.stack([turn, torch.ones_like(turn), speed / speed.max().clamp(min=1e-6)], -1)
+    return [Image.fromarray(picture.numpy(), "HSV").convert("RGB") for picture in (255 * hsv).round().byte()]
+
+
+def _plan(points: np.ndarray) -> Image.Image:
+    """A scan from above, 2 m along a side with the scene in the middle; the scanner is off the lower edge."""
+    import numpy as np
+    from PIL import Image
+
+    side = 96
+    plan = np.zeros((side, side, 3), np.uint8)
+    column, row = ((np.stack([points["x"], -points["y"]]) + 1) / 2 * side).astype(int)
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+    plan[row[inside], column[inside]] = np.array([*THINGS, GROUND], np.uint8)[points["thing"][inside]]  # -1 is the last
+    return Image.fromarray(plan)
 
 
 def _scale(size: int) -> int:
@@ -369,8 +458,12 @@ def _card(answer: Answer) -> Image.Image:
     """What is shown of one scene, over its caption."""
     from diorama.pictures import labelled, sheet
 
-    shown = [_large(picture) for picture in answer.shown.values()]
-    return labelled(sheet(shown, columns=min(len(shown), ACROSS)), answer.line.get("text", ""))
+    rows: list[list[Image.Image]] = [[]]
+    for name, picture in answer.shown.items():
+        if len(rows[-1]) == ACROSS or (rows[-1] and name.endswith(" 0")):  # what comes in a series begins a row
+            rows.append([])
+        rows[-1].append(_large(picture))
+    return labelled(sheet([sheet(row, columns=len(row)) for row in rows], columns=1), answer.line.get("text", ""))
 
 
 def _save(content: Any, path: Path) -> None:
