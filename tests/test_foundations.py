@@ -105,6 +105,8 @@ def test_what_is_shipped_is_small():
 def test_the_verb_lists_and_trains(cache, quick, capsys):
     assert main(["foundations"]) == 0
     assert "world-codec-f8" in capsys.readouterr().out
+    assert main(["foundations", "--out", "somewhere"]) == 2
+    assert "--out somewhere is for one of them: name which to train" in capsys.readouterr().err
     assert main(["foundations", quick.name]) == 0
     out, err = capsys.readouterr()
     assert out.strip().endswith(str(cache / quick.name))

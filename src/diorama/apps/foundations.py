@@ -12,6 +12,7 @@ import tyro
 
 from diorama.apps.flags import flag
 from diorama.assets import asset
+from diorama.errors import UserError
 from diorama.files import read_json
 from diorama.foundations.plans import PLANS
 from diorama.foundations.registry import FOUNDATIONS, find, folder_of
@@ -34,6 +35,8 @@ class Foundations:
 
     def run(self) -> int:
         if self.name is None:
+            if self.out is not None:
+                raise UserError(f"--out {self.out} is for one of them: name which to train")
             rows = [_row(name) for name in FOUNDATIONS]
             print(json.dumps(rows, indent=2) if self.json else _table(rows), end="\n" if self.json else "")
             return 0
