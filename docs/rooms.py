@@ -23,6 +23,7 @@ WIDTH, HEIGHT, GAP, FLOOR = 128, 40, 22, 100  # of a room, between rooms, from f
 MARGIN = 24
 WORDS = {
     "apps": "the command line",
+    "asking": "what is taken",
     "pipeline": "words in, pictures out",
     "train": "a folder in, a model out",
     "systems": "published systems",

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -15,7 +16,7 @@ from diorama.networks.precision import has_bfloat16_units
 from diorama.pipeline import CHUNK, load, requests
 from diorama.processes.solvers import SOLVERS
 from diorama.recipe import SAMPLERS, Recipe, Request, read_recipe
-from diorama.systems.images.ddpm import DDPM
+from diorama.systems.images.autoencoder import Autoencoder
 
 WORDS = [
     "a red apple",
@@ -302,7 +303,9 @@ def test_any_recipe_within_bounds_is_made_or_refused(model):
     assert isinstance(picture.recipe, Recipe)
 
 
-def test_a_system_that_is_not_asked_by_sentences_says_so(tmp_path):
-    DDPM.new(preset="nano", size=16, labels=(), part=None).save_pretrained(tmp_path / "ddpm")
-    with pytest.raises(UserError, match="a saved ddpm, which is not asked by sentence"):
-        load(tmp_path / "ddpm")
+def test_a_system_that_makes_no_pictures_of_words_says_so(tmp_path):
+    Autoencoder(tiny.codec()).save_pretrained(tmp_path / "codec")
+    with pytest.raises(
+        UserError, match="a saved autoencoder, which is not asked by sentence and solver, by class or for nothing"
+    ):
+        load(tmp_path / "codec")

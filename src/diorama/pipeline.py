@@ -9,9 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 import diorama
+from diorama.asking import DEFAULTS, Asking, can_be_asked
 from diorama.assets import asset
 from diorama.errors import UserError
 from diorama.files import atomic_folder, sha256
@@ -44,8 +43,6 @@ from diorama.recipe import MOST, Picture, Recipe, Request, save
 from diorama.storage import Storage
 from diorama.systems.base import System, load_system
 from diorama.types import Noise, OnStep, ignore, mix
-
-DEFAULTS: Mapping[str, Any] = {"steps": 20, "guidance": 4.0, "solver": "euler"}  # where the model's index has no `defaults`
 
 # In which precision, and how many pictures together. Picture i must be the same, within 1/255, alone and in any batch,
 # and kernels round differently at another batch size. Measured in the `mini` flow with random weights, 20 steps,
@@ -89,20 +86,13 @@ def load(
         system = load_system(folder)
     except (TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{folder / INDEX} does not fit its parts ({error}): fetch or make the folder again") from error
-    if not _can_be_asked(system):
-        what = f"{name} is a saved {system.card.slug}, which is not asked by sentence and solver"
+    if not can_be_asked(system):
+        what = f"{name} is a saved {system.card.slug}, which is not asked by sentence and solver, by class or for nothing"
         raise UserError(f"{what}: give one that is, such as a flow, or call the system itself")
     located = [locate_adapter(str(words)) for words in ([fast_adapter(folder)] if fast else []) + list(adapters)]
     worn = [_worn(system, *adapter) for adapter in located]
     asks = {k: v for adapter, _ in located for k, v in _own_defaults(told_of(adapter), adapter / ADAPTER).items()}
     return Pipeline(system.to(chosen.device), folder, chosen, worn, asks)
-
-
-def _can_be_asked(system: System) -> bool:
-    """Whether its `sample` takes what the front door passes; some are asked by class, some by nothing at all, and some make clips."""
-    sample = getattr(system, "sample", None)
-    taken = set() if sample is None else set(signature(sample).parameters)
-    return {"prompts", "negative", "solver"} <= taken and "frames" not in taken
 
 
 def _worn(system: System, folder: Path, strength: float) -> tuple[str, str, float]:
@@ -127,7 +117,9 @@ class Pipeline:
         self.folder, self.ground = folder, chosen
         self.name = known_as(folder)
         self._index = index_of(folder)
-        self.defaults = {**DEFAULTS, **_own_defaults(self._index, folder / INDEX), **asks}
+        self.asking = Asking(self.system, self.name)
+        wished = {**_own_defaults(self._index, folder / INDEX), **asks}
+        self.defaults = self.asking.defaults | {k: v for k, v in wished.items() if k in self.asking.takes}
 
     @property
     def size(self) -> int:
@@ -136,7 +128,7 @@ class Pipeline:
 
     @property
     def styles(self) -> tuple[str, ...]:
-        return tuple(self.system.styles)
+        return self.asking.styles
 
     @cached_property
     def weights(self) -> str:
@@ -158,7 +150,7 @@ class Pipeline:
 
     def sample(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] = "",
         *,
         seed: int = 0,
         n: int = 1,
@@ -173,6 +165,7 @@ class Pipeline:
     ) -> list[Picture]:
         """n Pillow pictures per prompt, in order; picture i of them all is the picture of seed + i alone.
 
+        A prompt is a sentence, or the name of a class, whichever the model is asked by; "" is anything, and all that some are asked.
         RGB on white, or RGBA if `transparent`; size in pixels along a side, by default the model's own: a larger one is
         the work of its upsampler, where it has one, any other is resampled. What is None is the model's choice. Raises
         UserError for what cannot be had.
@@ -197,23 +190,13 @@ class Pipeline:
     def chunks(self, requests: Sequence[Request]) -> list[list[Request]]:
         """The calls of the system that answer these requests, every choice made."""
         alike = itertools.groupby([self.resolve(request) for request in requests], _settings)
-        return [rows for _, group in alike for rows in _batched(group, CHUNK[self.ground.dtype])]
+        most = 1 if self.asking.one_by_one else CHUNK[self.ground.dtype]
+        return [rows for _, group in alike for rows in _batched(group, most)]
 
     def resolve(self, request: Request) -> Request:
-        """The request with the model's own choices filled in. Raises UserError for a style the model does not have."""
+        """The request with the model's own choices filled in. Raises UserError for what the model does not take or know."""
         chosen = {k: v for k, v in {**self.defaults, "size": self.size}.items() if getattr(request, k) is None}
-        return replace(request, **chosen, style=self._style(request.style))
-
-    def _style(self, name: str | None) -> str | None:
-        if name is None or name in self.styles:
-            return name
-        same = {style.casefold(): style for style in self.styles}
-        if name.casefold() in same:
-            return same[name.casefold()]
-        if not self.styles:
-            raise UserError(f"style {name!r} is not known: the model {self.name} has no styles, leave it out")
-        near = [same[match] for match in get_close_matches(name.casefold(), same, 1, 0.4)]
-        raise UserError(f"style {name!r} is not known: use {', '.join([*near, *(s for s in self.styles if s not in near)])}")
+        return replace(self.asking.understood(request), **chosen)
 
     def _pictures(self, chunks: Sequence[Sequence[Request]], on_step: OnStep, upsampled: bool = True) -> Iterator[Picture]:
         total, done = sum(_steps(chunk) for chunk in chunks), 0
@@ -229,22 +212,12 @@ class Pipeline:
 
     def _sample(self, rows: Sequence[Request], on_step: OnStep) -> Tensor:
         """(b, 4, size, size) in [-1, 1] on the processor: on white, and alpha."""
-        steps, guidance, solver = _settings(rows[0])
         with self._exactly():
-            x = self.system.sample(
-                [request.prompt for request in rows],
-                [request.style for request in rows] if self.styles else None,
-                negative=[request.negative for request in rows] if any(request.negative for request in rows) else None,
-                steps=steps,
-                guidance=float(guidance),
-                solver=solver,
-                noise=Noise([request.seed for request in rows], self.ground.device),
-                on_step=on_step,
-            ).cpu()
+            x = self.asking(rows, Noise([request.seed for request in rows], self.ground.device), on_step)
         if not x.isfinite().all():
-            raise UserError(
-                f"the picture of seed {rows[0].seed} is not finite: lower the guidance ({guidance:g}), or the weights are damaged"
-            )
+            guidance = rows[0].guidance
+            less = "" if guidance is None else f"lower the guidance ({guidance:g}), or "
+            raise UserError(f"the picture of seed {rows[0].seed} is not finite: {less}the weights are damaged")
         return x
 
     def _sized(self, x: Tensor, request: Request, upsampled: bool) -> tuple[Tensor, str]:
@@ -271,7 +244,7 @@ class Pipeline:
 
     def _recipe(self, request: Request, chunk: int, row: int, upsampler: str) -> Recipe:
         asked = {f.name: getattr(request, f.name) for f in fields(Request)}
-        asked["guidance"] = float(asked["guidance"])
+        asked["guidance"] = None if request.guidance is None else float(request.guidance)
         return Recipe(
             **asked,
             model=self.name,
@@ -314,6 +287,8 @@ class Pipeline:
                 f"the picture was enlarged by an upsampler, weights {recipe.upsampler[:10]}, that this diorama does not have: "
                 "install the version that made it"
             )
+        if unsaid := [name for name in self.defaults if getattr(recipe, name) is None]:
+            raise UserError(f"a recipe without {unsaid[0]} makes no picture of the model {self.name}: the file was changed")
         request = self.resolve(Request(**{f.name: getattr(recipe, f.name) for f in fields(Request)}))
         if differing := self.differences(recipe):
             say(f"replay on other ground ({'; '.join(differing)}): pixels may differ a little")
@@ -351,14 +326,14 @@ class Pipeline:
 
 def standing(chosen: Ground, system: Any) -> dict[str, Any]:
     """Everything beside request, weights and chunk that decides how the numbers round, as recipes tell it."""
-    device = chosen.device
+    device, text = chosen.device, getattr(system, "text", None)
     return {
         "torch": str(torch.__version__),
         "dtype": chosen.dtype_name,
         "device": device.type,
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_kind(),
         "threads": torch.get_num_threads(),
-        "text_length": system.text.config.max_tokens,
+        "text_length": 0 if text is None else text.config.max_tokens,
     }
 
 

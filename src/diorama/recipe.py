@@ -90,6 +90,11 @@ def _adapters(values: Any) -> tuple[tuple[str, str, float], ...]:
     return found
 
 
+def _check_chosen(request: Request, *names: str) -> None:
+    if missing := [name for name in names if getattr(request, name) is None]:
+        raise UserError(f"a recipe without {missing[0]} makes no picture")
+
+
 def _check_guidance(value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is not None and not (number and math.isfinite(value) and value >= 0):
@@ -120,8 +125,7 @@ class Recipe(Request):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if missing := [name for name in ("steps", "guidance", "solver", "size") if getattr(self, name) is None]:
-            raise UserError(f"a recipe without {missing[0]} makes no picture")
+        _check_chosen(self, "steps", "size")  # not every system takes a guidance or a solver
         for name in ("model", "weights", "upsampler", "diorama", "torch", "dtype", "device", "processor"):
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} {getattr(self, name)!r} of a recipe is not text")
@@ -163,8 +167,8 @@ class Recipe(Request):
         """The text that AUTOMATIC1111's web UI writes: prompt, negative prompt, and one line of settings."""
         settings = {
             "Steps": self.steps,
-            "Sampler": SAMPLERS[str(self.solver)],
-            "CFG scale": f"{self.guidance:g}",
+            **({} if self.solver is None else {"Sampler": SAMPLERS[self.solver]}),
+            **({} if self.guidance is None else {"CFG scale": f"{self.guidance:g}"}),
             "Seed": self.seed,
             "Size": f"{self.size}x{self.size}",
             "Model hash": self.weights[:10],
@@ -192,6 +196,7 @@ class ClipRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_chosen(self, "guidance", "solver")
         _check_whole("frames", self.frames, range(1, LONGEST_CLIP + 1), f"1 to {LONGEST_CLIP}")
         if not isinstance(self.first, str):
             raise UserError(f"first {self.first!r} of a recipe is not text")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +43,7 @@ def train(
     plan: Plan,
     *,
     preset: str = "mini",
-    base: Path | None = None,
+    base: Path | Sequence[Path] | None = None,
     start: Path | None = None,
     tensorboard: bool = False,
     name: str = "",
@@ -53,9 +53,9 @@ def train(
 ) -> History:
     """Train a system on the pictures of `data` into `out`; start again with the same words to resume.
 
-    `base` is a saved system whose frozen parts (codec, text encoder) are taken over; the shipped default
-    if None. `start` is a saved one of this system that is carried on with, whatever its preset. Leaves checkpoints,
-    samples, log.jsonl and, at the end, `out/model`.
+    `base` is a saved system whose frozen parts (codec, text encoder) are taken over, or several, of which the first that has
+    a part gives it; the shipped default if None. `start` is a saved one of this system that is carried on with, whatever its
+    preset. Leaves checkpoints, samples, log.jsonl and, at the end, `out/model`.
     """
     kind: type[System] = system_class(find(slug))
     kept: Mapping[str, Any] = {}  # of the index of the model that is gone on from
@@ -68,7 +68,7 @@ def train(
         found = _opened(data, plan.seed, say)
         source, held = data.split(found, plan.seed)
         torch.manual_seed(plan.seed)  # initial weights; the loop forks torch's generator for all the rest
-        parts = Parts(base, found)
+        parts = Parts([base] if isinstance(base, Path) else base or (), found)
         if start is None:
             begins = {"preset": preset, "start": ""}
             system = kind.new(preset=preset, size=data.size, labels=source.labels, part=parts)
@@ -199,12 +199,12 @@ def _say_skipped(pictures: Mapping[str, str], steps: int, say: Callable[[str], N
 
 
 class Parts:
-    """The parts a new system stands on: frozen ones of `base` or, where it has none, the shipped ones; a new one to learn words with."""
+    """The parts a new system stands on: frozen ones of the first base that has them, else shipped ones; a new one to learn words with."""
 
     WORDS_FROM = 4000  # captions
 
-    def __init__(self, base: Path | None, found: Source):
-        self.base, self.found = base, found
+    def __init__(self, bases: Sequence[Path], found: Source):
+        self.bases, self.found = tuple(bases), found
         self.taken: dict[str, str] = {}  # name: SHA-256 of its weights
 
     def __call__(self, name: str, kind: type[Kind]) -> Kind:
@@ -213,20 +213,21 @@ class Parts:
             return cast(Kind, kind.of(captions))
         if issubclass(kind, System):
             return self._system(name, kind)
-        folder = self.base / name if self.base is not None and (self.base / name).is_dir() else asset("default") / name
-        if not folder.is_dir():
+        folder = next((base / name for base in (*self.bases, asset("default")) if (base / name).is_dir()), None)
+        if folder is None:
             raise UserError(f"there is no trained part {name!r} to stand on: name the folder of a model that has it with --base")
         self.taken[name] = sha256(folder / "model.safetensors")
         return read_part(folder, kind)
 
     def _system(self, name: str, kind: type[Kind]) -> Kind:
-        """All of `base`."""
-        folder = self.base or asset("default")
-        system = load_system(folder)
-        if not isinstance(system, kind):
-            raise UserError(f"{folder} is a saved {system.card.slug}, which is no {kind.__name__}: name another with --base")
+        """All of the first base that is one."""
+        saved = {folder: find(index_of(folder)["system"]) for folder in self.bases or (asset("default"),)}
+        folder = next((folder for folder, card in saved.items() if issubclass(system_class(card), kind)), None)
+        if folder is None:
+            first, card = next(iter(saved.items()))
+            raise UserError(f"{first} is a saved {card.slug}, which is no {kind.__name__}: name another with --base")
         self.taken[name] = weights_hash(folder)
-        return system
+        return cast(Kind, load_system(folder))
 
     @property
     def fingerprint(self) -> str:

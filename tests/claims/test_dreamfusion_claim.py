@@ -98,7 +98,7 @@ def test_every_arm_can_be_run(monkeypatch, experiment):
     monkeypatch.setattr(dreamfusion, "PROMPTS", 1)
     monkeypatch.setattr(Parts, "WORDS_FROM", 40)
     torch.manual_seed(0)
-    painter = Flow.new(preset="nano", size=32, labels=(), part=Parts(None, experiment.source))
+    painter = Flow.new(preset="nano", size=32, labels=(), part=Parts((), experiment.source))
     quick = replace(CLAIM, plan=replace(CLAIM.plan, steps=1), reader=replace(CLAIM.reader, steps=1, batch=4))
     found = Experiment(quick, 0, painter).arms()
     assert list(found) == list(FOUND)

@@ -77,7 +77,7 @@ def test_cleaning_leaves_out_what_is_broken_or_repeated(clip):
 def test_it_begins_where_its_base_stood_and_only_the_network_learns(tiny_model):
     base = Flow.from_pretrained(tiny_model)
     system = FoodFusion.carry_on(Flow.from_pretrained(tiny_model))
-    new = FoodFusion.new(preset="mini", size=32, labels=["a"], part=Parts(tiny_model, Squares(8)))
+    new = FoodFusion.new(preset="mini", size=32, labels=["a"], part=Parts([tiny_model], Squares(8)))
     for name in ("codec", "text", "network"):
         expected = tiny.weights(getattr(base, name))
         assert torch.equal(tiny.weights(getattr(system, name)), expected)

@@ -183,15 +183,15 @@ def test_a_new_one_stands_on_a_folder_of_parts(picture_folder, base, tmp_path):
     parts, pictures = frozen(), open_data(picture_folder)
     for name, part in zip(("codec", "quantiser", "encoder"), parts, strict=True):
         part.save_pretrained(tmp_path / name)
-    made = Rcg.new(preset="nano", size=16, labels=(), part=Parts(tmp_path, pictures))
+    made = Rcg.new(preset="nano", size=16, labels=(), part=Parts([tmp_path], pictures))
     assert made.network.config.places == (4, 4)
     assert made.look(squares(n=2), Noise([0, 1])).shape == (2, 4, 16, 16)
     with pytest.raises(UserError, match="size 18 is not a multiple of 4: use 16"):
-        Rcg.new(preset="nano", size=18, labels=(), part=Parts(tmp_path, pictures))
+        Rcg.new(preset="nano", size=18, labels=(), part=Parts([tmp_path], pictures))
     with pytest.raises(
         UserError, match="no trained part 'quantiser' to stand on: name the folder of a model that has it with --base"
     ):
-        Rcg.new(preset="nano", size=16, labels=(), part=Parts(base, pictures))
+        Rcg.new(preset="nano", size=16, labels=(), part=Parts([base], pictures))
 
 
 def test_published_sizes():

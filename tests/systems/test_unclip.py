@@ -174,14 +174,14 @@ def test_a_new_one_stands_on_a_saved_clip(picture_folder, base, tmp_path):
     clip = Clip.new(preset="nano", size=16, labels=(), part=lambda name, kind: captions())
     clip.save_pretrained(tmp_path / "clip")
     pictures, new = open_data(picture_folder), {"preset": "nano", "size": 16, "labels": ()}
-    made = Unclip.new(part=Parts(tmp_path / "clip", pictures), **new)
+    made = Unclip.new(part=Parts([tmp_path / "clip"], pictures), **new)
     for ours, theirs in ((made.image, clip.image), (made.sentence, clip.text), (made.heads, clip.heads)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     assert made.look(Batch(picture(1), TEXTS[:1], torch.tensor([1])), Noise([0])).shape == (1, 4, 16, 16)
     with pytest.raises(
         UserError, match="no trained part 'image' to stand on: name the folder of a model that has it with --base"
     ):
-        Unclip.new(part=Parts(base, pictures), **new)
+        Unclip.new(part=Parts([base], pictures), **new)
 
 
 def test_published_sizes():

@@ -30,7 +30,7 @@ class Generate:
     """
 
     prompts: Annotated[tyro.conf.Positional[tuple[str, ...]], flag("SENTENCE")] = ()
-    """What to draw, one sentence each; "" asks for anything."""
+    """What to draw, one sentence each, "" for anything. Of a model asked by class a class; none of one asked for nothing."""
     file: Annotated[str | None, flag("FILE", name="prompts")] = None
     """Sentences from a file, one a line, or .jsonl with a "prompt" and any option per line; - reads standard input."""
     out: Annotated[str | None, flag("PATH", "-o")] = None
@@ -135,12 +135,19 @@ class Generate:
         seed = secrets.randbelow(2**32) if self.seed is None else Request(seed=self.seed).seed
         lines: list[dict[str, Any]] = [{"prompt": prompt} for prompt in self.prompts]
         lines += read_prompts(self.file) if self.file is not None else []
+        lines = lines or self._unsaid()
         for line in lines:
             values = {**own, **line}
             n, out, first = values.pop("n", self.n), values.pop("out", None), values.pop("seed", seed)
             for k in range(n):
                 yield Row(Request(**values, seed=first + k), out)
             seed += 0 if "seed" in line else n
+
+    def _unsaid(self) -> list[dict[str, Any]]:
+        """One line that asks for anything, where the model knows no sentences: of others it is a slip."""
+        from diorama.asking import needs_sentence
+
+        return [] if needs_sentence(find_model(self.system)) else [{"prompt": ""}]
 
 
 @dataclass(frozen=True)

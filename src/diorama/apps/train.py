@@ -44,8 +44,8 @@ class Train:
     """Where checkpoints, samples, the log and at the end the model go."""
     preset: Annotated[str | None, flag("NAME")] = None
     """How large: one of those that `diorama show SYSTEM` lists; mini where not given."""
-    base: Annotated[str | None, flag("NAME|DIR")] = None
-    """A saved model whose frozen parts (codec, text encoder) are taken over; the shipped ones where not given."""
+    base: Annotated[tuple[str, ...], flag("NAME|DIR ...")] = ()
+    """Saved models whose frozen parts (codec, text encoder) are taken over, each from the first that has it; else shipped ones."""
     start: Annotated[str | None, flag("NAME|DIR")] = None
     """A saved model of this system to go on from, all of it: fine-tuning. Its preset and labels stay."""
     size: Annotated[int | None, flag("INT")] = None
@@ -74,7 +74,7 @@ class Train:
 
         use_all_cores()
         start = None if self.start is None else find_model(self.start)
-        data, base = self._data(start), self._base()
+        data, bases = self._data(start), self._bases()
         if start and self.plan.lr == Plan.lr:
             say(f"the learning rate {Plan.lr:g} is for a start from nothing: --lr 1e-5 to 1e-4 forgets less")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Control-C
@@ -86,7 +86,7 @@ class Train:
                     Path(self.out),
                     self.plan,
                     preset=self.preset or "mini",
-                    base=base,
+                    base=bases,
                     start=start,
                     tensorboard=self.tensorboard,
                     name=self.name,
@@ -171,10 +171,13 @@ class Train:
         index = index_of(start)
         return int(index.get("settings", {}).get("size") or index.get("size") or 128)
 
-    def _base(self) -> Path | None:
-        if self.base is None or os.path.isdir(Path(self.base, "codec")):  # a folder of parts will do
-            return None if self.base is None else Path(self.base)
-        return find_model(self.base)
+    def _bases(self) -> list[Path]:
+        return [Path(name) if _holds_parts(name) else find_model(name) for name in self.base]
+
+
+def _holds_parts(folder: str) -> bool:
+    """Whether parts lie there, of a saved model or without one."""
+    return os.path.isdir(folder) and any(Path(folder).glob("*/config.json"))
 
 
 def say(line: str) -> None:

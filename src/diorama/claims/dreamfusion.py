@@ -173,7 +173,7 @@ class Experiment:
     @cached_property
     def reader(self) -> Clip:
         """A CLIP that saw the painter's pictures and captions."""
-        system = Clip.new(preset="nano", size=self.source.size, labels=(), part=Parts(None, cast(Source, self.source)))
+        system = Clip.new(preset="nano", size=self.source.size, labels=(), part=Parts((), cast(Source, self.source)))
         fit(system, WorldBatches(self.source, self.claim.reader.batch), self.claim.reader)
         return system.requires_grad_(False).eval()
 
