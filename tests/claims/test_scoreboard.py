@@ -8,6 +8,7 @@ from diorama.assets import asset
 from diorama.claims import scoreboard
 from diorama.claims.board import check, slugs
 from diorama.claims.runner import verify
+from diorama.claims.sources import stale
 from diorama.errors import UserError
 
 PAGE = Path(__file__).parents[2] / "docs" / "scoreboard.md"
@@ -52,12 +53,14 @@ def test_the_page_shows_every_part_with_its_error_and_its_margin(row):
     assert "| [A toy](#toy) | **holds** | 3 |" in page
     assert "| A | one is at least a half | 1 ± 0 | 0.5 | ones | holds |" in page
     assert "| B | two is two | 2 | 0 | twos | holds |" in page
+    assert "| [A toy](#toy) | **holds**, stale | 3 |" in scoreboard.page({"toy": row}, {"toy"})
 
 
-def test_the_shipped_page_is_the_shipped_board():
+def test_the_shipped_page_is_the_shipped_board_and_hides_no_stale_row():
+    """Where it does not: `diorama verify --board src/diorama/assets --page docs/scoreboard.md`."""
     rows = scoreboard.read(asset(""))
     assert set(rows) <= set(slugs())
-    assert PAGE.read_text(encoding="utf-8") == scoreboard.page(rows)
+    assert PAGE.read_text(encoding="utf-8") == scoreboard.page(rows, stale(rows))
 
 
 def test_an_unknown_claim_is_told_its_neighbours():

@@ -70,6 +70,15 @@ def test_a_board_and_a_page_of_ones_own(tmp_path, ran):
     assert ran == []  # the rows themselves are current
 
 
+def test_a_page_alone_runs_nothing_and_marks_what_is_stale(tmp_path, ran):
+    row = replace(runner.verify(toys.CLAIM), source="0" * 64)
+    scoreboard.write(tmp_path, {"toy": row})
+    ran.clear()
+    assert main(["verify", "--board", str(tmp_path), "--page", str(tmp_path / "board.md")]) == 0
+    assert (tmp_path / "board.md").read_text() == scoreboard.page({"toy": row}, {"toy"})
+    assert ran == []
+
+
 def test_an_interruption_says_what_is_kept(capsys, monkeypatch):
     whole = toys.Toy.run
 

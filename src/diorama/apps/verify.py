@@ -42,7 +42,7 @@ class Verify:
     board: Annotated[str | None, flag("DIR")] = None
     """The folder of scoreboard.json. Without it: your own, in the cache folder."""
     page: Annotated[str | None, flag("FILE")] = None
-    """Write the whole board as Markdown here too."""
+    """Write the whole board as Markdown here too; without SYSTEM and --all nothing is run."""
 
     def run(self) -> int:
         slugs = self._slugs()
@@ -66,12 +66,14 @@ class Verify:
         if self.json:
             print(json.dumps([asdict(row) for row in done], indent=2))
         if self.page:
+            from diorama.claims.sources import stale
+
             with atomic_file(self.page) as temporary:
-                temporary.write_text(scoreboard.page(rows), encoding="utf-8")
+                temporary.write_text(scoreboard.page(rows, stale(rows)), encoding="utf-8")
         return 0 if len(done) == len(slugs) else 1
 
     def _slugs(self) -> list[str]:
-        if self.all == bool(self.systems):
+        if (self.all and self.systems) or not (self.all or self.systems or self.page):
             raise UserError(f"name the systems whose claims to run, or use --all: {', '.join(board.slugs())}")
         for slug in self.systems:
             board.check(slug)
@@ -84,10 +86,10 @@ class Verify:
     def _row(self, claim: Claim, before: Row | None, store: Path) -> Row:
         """The row as it stands where --all finds it current, else a new one."""
         from diorama.claims.runner import verify  # torch, from here on
-        from diorama.claims.sources import source_hash
+        from diorama.claims.sources import current
 
         seeds = self.seeds or claim.seeds
-        if self.all and before and before.complete and before.source == source_hash(claim) and before.seeds >= seeds:
+        if self.all and before and before.seeds >= seeds and current(before):
             return before
         with steps_bar(f"{claim.slug}, seeds") as on_step:
             return verify(claim, seeds, self.budget, store, on_step)

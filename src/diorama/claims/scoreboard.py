@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,23 +68,26 @@ def known() -> dict[str, Row]:
     return {**read(asset("")), **read(user_store())}
 
 
-def page(rows: Mapping[str, Row]) -> str:
-    """The board as Markdown."""
+def page(rows: Mapping[str, Row], stale: Collection[str] = ()) -> str:
+    """The board as Markdown, in which the rows of these slugs are marked as `stale`."""
     table = ["| claim | verdict | seeds | TFLOP | minutes | processor | date |", "|---|---|---|---|---|---|---|"]
     for slug, row in sorted(rows.items()):
         numbers = f"{row.seeds} | {row.tflop:.3g} | {row.minutes:.2g} | {row.processor} | {row.date}"
-        table.append(f"| [{row.title}](#{slug}) | **{row.verdict}** | {numbers} |")
-    return "\n".join([HEAD, *table, *(line for slug in sorted(rows) for line in _section(rows[slug]))]) + "\n"
+        table.append(f"| [{row.title}](#{slug}) | **{row.verdict}**{STALE if slug in stale else ''} | {numbers} |")
+    sections = (line for slug in sorted(rows) for line in _section(rows[slug], slug in stale))
+    return "\n".join([HEAD, *table, *sections]) + "\n"
 
 
 HEAD = """# Scoreboard
 
 Written by `diorama verify --all --board src/diorama/assets --page docs/scoreboard.md`; [claims.md](claims.md) says how to read it.
+A row is stale where code or models behind its claim have changed since it was run.
 """
+STALE = ", stale"
 
 
-def _section(row: Row) -> list[str]:
-    lines = ["", f'<a id="{row.slug}"></a>', f"## {row.title} (`{row.slug}`): {row.verdict}", ""]
+def _section(row: Row, stale: bool) -> list[str]:
+    lines = ["", f'<a id="{row.slug}"></a>', f"## {row.title} (`{row.slug}`): {row.verdict}{STALE if stale else ''}", ""]
     lines += [f"{row.note}", ""] if row.note else []
     lines += ["| part | statement | effect ± standard error | margin | unit | verdict |", "|---|---|---|---|---|---|"]
     for part in row.parts:

@@ -1,4 +1,4 @@
-"""What a claim's numbers depend on, as one hash: its definitions, what those name, its system, its models. Imports nothing of torch."""
+"""What a claim's numbers depend on, as one hash: its definitions, what those name, its system, its models. Torch waits for the claims."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import NamedTuple, TypeGuard
 
 from diorama.assets import asset
 from diorama.cards import catalogue
+from diorama.claims import board
 from diorama.claims.claim import Claim
+from diorama.claims.scoreboard import Row
 from diorama.files import sha256
 from diorama.foundations.plans import PLANS
 from diorama.foundations.registry import find
@@ -64,6 +66,16 @@ def source_hash(claim: Claim) -> str:
         for line in _model_lines(name):
             digest.update(f"{line}\n".encode())
     return digest.hexdigest()
+
+
+def current(row: Row) -> bool:
+    """Whether every part was run, and nothing behind the claim has changed since."""
+    return row.complete and row.source == source_hash(board.find(row.slug))
+
+
+def stale(rows: Mapping[str, Row]) -> set[str]:
+    """The slugs of these rows that are not current. This is where torch is imported."""
+    return {slug for slug, row in rows.items() if not current(row)}
 
 
 def _model_lines(name: str) -> Iterator[str]:
