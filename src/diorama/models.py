@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,17 @@ def locate(name: str | Path) -> Path:
     raise UserError(f"model {str(name)!r} is not known: use {allowed}")
 
 
-@cache
 def fetched(name: str) -> Path:
-    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, never a pickle.
+    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, never a pickle."""
+    return fetched_files(name, INDEX, FETCHED, index_of)
 
-    Its index is fetched first, so that what is not read is not fetched. Raises UserError where it cannot be had.
+
+@cache
+def fetched_files(name: str, first: str, files: tuple[str, ...], check: Callable[[Path], Any]) -> Path:
+    """The folder of a checkpoint on the hub with those of its `files` that it has.
+
+    The `first` is fetched and its folder checked before the others, so that what is not read is not fetched. Raises UserError where
+    it cannot be had.
     """
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
@@ -76,9 +83,9 @@ def fetched(name: str) -> Path:
         raise UserError(f"{name} needs more than is here ({error}): pip install 'diorama[hub]'") from error
     repo, _, revision = name.removeprefix(HUB).partition("@")
     try:
-        folder = Path(hf_hub_download(repo, INDEX, revision=revision or None)).parent
-        index_of(folder)
-        snapshot_download(repo, revision=folder.name, allow_patterns=list(FETCHED))
+        folder = Path(hf_hub_download(repo, first, revision=revision or None)).parent
+        check(folder)
+        snapshot_download(repo, revision=folder.name, allow_patterns=list(files))
     except GatedRepoError:
         raise UserError(f"{name} asks to agree to its terms first: do so on its page, then `hf auth login`") from None
     except RepositoryNotFoundError:

@@ -19,7 +19,7 @@ from diorama.errors import UserError
 from diorama.guidance.distill import distill
 from diorama.hub.stable_diffusion import Words as Tower
 from diorama.hub.stable_diffusion import check_fit
-from diorama.models import fetched, index_of, known_as, locate, weights_hash
+from diorama.models import fetched, fetched_files, index_of, known_as, locate, weights_hash
 from diorama.networks.lora import Adapter
 from diorama.pipeline import load
 from diorama.systems.base import load_system
@@ -352,7 +352,7 @@ def hub(monkeypatch, tmp_path):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", index)
     monkeypatch.setattr("huggingface_hub.snapshot_download", rest)
-    fetched.cache_clear()
+    fetched_files.cache_clear()
     return asked, snapshot
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diorama.errors import UserError
 from diorama.files import read_json, sha256
 from diorama.hub.reading import read_model, read_tokenizer, told
-from diorama.models import HUB, known_as
+from diorama.models import fetched_files, known_as
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LOOKS = ("preprocessor_config.json", "processor_config.json")  # where it is said how pictures are normalised, older and newer
@@ -102,23 +102,5 @@ def title(folder: Path) -> str:
 
 
 def fetched(name: str) -> Path:
-    """The folder of a CLIP on the Hugging Face hub, hub:OWNER/NAME: its config first, so that nothing else is fetched; no pickle.
-
-    Raises UserError where it cannot be had.
-    """
-    try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    except ImportError as error:
-        raise UserError(f"{name} needs more than is here ({error}): pip install 'diorama[hub]'") from error
-    repo, _, revision = name.removeprefix(HUB).partition("@")
-    try:
-        folder = Path(hf_hub_download(repo, CONFIG, revision=revision or None)).parent
-        check_kind(folder)
-        snapshot_download(repo, revision=folder.name, allow_patterns=list(FETCHED))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(
-            f"{name} cannot be fetched ({reason}): write hub:OWNER/NAME of a CLIP, `hf auth login` where it is private, or try again"
-        ) from None
-    return folder
+    """The folder of a CLIP on the Hugging Face hub, hub:OWNER/NAME: never a pickle. Raises UserError where it cannot be had."""
+    return fetched_files(name, CONFIG, FETCHED, check_kind)
