@@ -165,7 +165,7 @@ def test_it_writes_what_it_was_told(trained):
     text = CaptionEncoder.of(TEXTS, CaptionConfig(words=300, width=16, depth=1, heads=2))
     system, shown = MaskedTokens(trained.codec, trained.quantiser, text, TokenTransformer(config)), []
     assert not system.cacheable
-    fit(system, squares, replace(PLAN, steps=80, lr=5e-3))
+    fit(system, squares, replace(PLAN, steps=160, lr=5e-3))
     system.sample(TEXTS, steps=4, guidance=2.0, noise=Noise(range(4)), on_step=shown.append)
     truth = trained.tokenise(squares(n=4).image)
     right = (shown[-1].x0[:, None] == truth).float().mean((2, 3))
