@@ -72,8 +72,8 @@ class Asking:
         """Every codec does; of systems that paint pixels, those with a fourth channel."""
         if hasattr(self.system, "codec"):
             return True
-        configs = [getattr(self.system, name).config for name in self.system.part_types()]
-        return [config.channels for config in configs if hasattr(config, "channels")][:1] != [3]
+        configs = (getattr(self.system, name).config for name in self.system.part_types())
+        return next((config.channels for config in configs if hasattr(config, "channels")), 4) != 3
 
     @property
     def one_by_one(self) -> bool:

@@ -65,7 +65,10 @@ def locate(name: str | Path) -> Path:
 
 
 def fetched(name: str) -> Path:
-    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, never a pickle."""
+    """The folder of a checkpoint on the Hugging Face hub, hub:OWNER/NAME: what a painter needs of it, never a pickle.
+
+    Raises UserError where it cannot be had.
+    """
     return fetched_files(name, INDEX, FETCHED, index_of)
 
 

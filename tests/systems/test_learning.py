@@ -22,8 +22,10 @@ def batch() -> Batch:
 
 def part(name: str, kind: type):
     """As the presets are counted on, but that CLIP's parts, which DALL-E 2 stands on, fit each other."""
+    if kind not in (ImageTower, Heads, TextTower):
+        return tiny.part(name, kind)
     clip = Clip.new(preset="nano", size=SIZE, labels=(), part=tiny.part)
-    return {ImageTower: clip.image, Heads: clip.heads}.get(kind) or (clip.text if kind is TextTower else tiny.part(name, kind))
+    return {ImageTower: clip.image, Heads: clip.heads, TextTower: clip.text}[kind]
 
 
 def system(slug: str):

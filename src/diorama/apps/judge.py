@@ -214,10 +214,10 @@ class Judge:
             "perceptual distance": Pairs(perceptual, self._perceptual),
         }
         n = 0
-        for image, other in _pairs(source, reference):
+        for pair in _pairs(source, reference):
             n += 1
             for found in pairs.values():
-                found.take(image, other)
+                found.take(pair)
         if n < len(source):
             self.notes.append(f"{n} of {len(source)} pictures have a partner of the same name and size")
         for name, found in pairs.items():
@@ -225,17 +225,30 @@ class Judge:
                 self.notes.append(f"{len(found.refused)} of {n} pairs have no {name}, the first: {found.refused[0]}")
         return {name: found.score for name, found in pairs.items()}
 
-    def _perceptual(self, image: Image.Image, other: Image.Image) -> Tensor:
+    def _perceptual(self, pair: Pair) -> Tensor:
         if not hasattr(self.eye.network, "maps"):
             raise UserError(
                 f"{self.eye.name} does not tell what it sees at each place: leave out --features, or give a classifier or a "
                 "CLIP of transformers"
             )
-        levels = [level.cpu() for level in self.eye.network.maps(self._fitted([image, other]))]
+        levels = [level.cpu() for level in self.eye.network.maps(self._fitted([pair.image, pair.other]))]
         return perceptual([level[:1] for level in levels], [level[1:] for level in levels])
 
 
-Look = Callable[[Image.Image, Image.Image], Tensor]
+@dataclass(frozen=True)
+class Pair:
+    """A picture beside its partner of the same name and size, both on white."""
+
+    image: Image.Image
+    other: Image.Image
+
+    @cached_property
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """(1, 3, h, w) each, for every measure that looks at them."""
+        return _tensor([self.image])[:, :3], _tensor([self.other])[:, :3]
+
+
+Look = Callable[[Pair], Tensor]
 
 
 @dataclass
@@ -247,9 +260,9 @@ class Pairs:
     values: list[Tensor] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
-    def take(self, image: Image.Image, other: Image.Image) -> None:
+    def take(self, pair: Pair) -> None:
         try:
-            self.values.append(self.look(image, other))
+            self.values.append(self.look(pair))
         except UserError as error:
             self.refused.append(str(error))
 
@@ -261,11 +274,11 @@ class Pairs:
 
 
 def _of_pixels(critic: PerSample[...]) -> Look:
-    return lambda image, other: critic(*(_tensor([picture])[:, :3] for picture in (image, other)))
+    return lambda pair: critic(*pair.pixels)
 
 
-def _psnr(image: Image.Image, other: Image.Image) -> Tensor:
-    value = _of_pixels(psnr)(image, other)
+def _psnr(pair: Pair) -> Tensor:
+    value = psnr(*pair.pixels)
     if value.isinf():
         raise UserError("of equal pictures it is infinite")
     return value
@@ -295,8 +308,7 @@ def _thinned(x: Tensor, n: int) -> Tensor:
     return x if len(x) <= n else x[torch.arange(n) * len(x) // n]
 
 
-def _pairs(source: Source, reference: Source) -> Iterator[tuple[Image.Image, Image.Image]]:
-    """Pictures of the same name and size, on white."""
+def _pairs(source: Source, reference: Source) -> Iterator[Pair]:
     partners = {reference.record(i)["key"]: i for i in range(len(reference))}
     for i in range(len(source)):
         if (partner := partners.get(source.record(i)["key"])) is not None:
@@ -304,7 +316,7 @@ def _pairs(source: Source, reference: Source) -> Iterator[tuple[Image.Image, Ima
                 image, other = source.read(i).image, reference.read(partner).image
                 if image.size == other.size:
                     white = Image.new("RGBA", image.size, "white")
-                    yield Image.alpha_composite(white, image), Image.alpha_composite(white, other)
+                    yield Pair(Image.alpha_composite(white, image), Image.alpha_composite(white, other))
 
 
 def _ranks(pictures: Tensor, vectors: Tensor, own: Tensor) -> Tensor:

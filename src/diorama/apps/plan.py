@@ -142,7 +142,7 @@ def forecast(plan: Plan, card: Card) -> dict[str, Any]:
 
     sharing = Sharing(plan.gpus, plan.zero)
     room, each, accumulate = USABLE * device.gigabytes * 1e9, math.ceil(run.batch / plan.gpus), 1
-    system = untrained(card, run)
+    system = _untrained(card, run)
     step = _step(system, plan, run, each)
     if each > 1 and step.peak(each, sharing) > room:
         sharing = replace(sharing, accumulated=True)
@@ -169,7 +169,7 @@ def forecast(plan: Plan, card: Card) -> dict[str, Any]:
     }
 
 
-def untrained(card: Card, run: Run) -> System:
+def _untrained(card: Card, run: Run) -> System:
     """The system on the meta device, with parts of the usual sizes to stand on."""
     import torch
     from tokenizers import Tokenizer
