@@ -63,6 +63,16 @@ def test_the_shipped_page_is_the_shipped_board_and_hides_no_stale_row():
     assert PAGE.read_text(encoding="utf-8") == scoreboard.page(rows, stale(rows))
 
 
+def test_a_row_whose_claim_is_gone_is_stale_and_no_error(row):
+    assert stale({"toy": row}) == {"toy"}
+
+
+def test_a_row_that_was_stopped_lacked_no_model(row):
+    stopped = [replace(part, effect=None) for part in row.parts]
+    assert not replace(row, parts=stopped).complete
+    assert replace(row, parts=stopped, note="stopped in seed 0: more than 1 TFLOP").complete
+
+
 def test_an_unknown_claim_is_told_its_neighbours():
     assert "samplers" in slugs()
     with pytest.raises(UserError, match="'sampler': use samplers"):

@@ -33,8 +33,8 @@ class Row:
 
     @property
     def complete(self) -> bool:
-        """Whether every part was run: one that lacked a model is run again, since the model may be there by then."""
-        return all(part.effect is not None for part in self.parts)
+        """Whether no part lacked a model, which may be there by now; a row with a note was stopped, and lacked nothing but budget."""
+        return bool(self.note) or all(part.effect is not None for part in self.parts)
 
 
 def user_store() -> Path:

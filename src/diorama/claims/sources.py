@@ -69,8 +69,8 @@ def source_hash(claim: Claim) -> str:
 
 
 def current(row: Row) -> bool:
-    """Whether every part was run, and nothing behind the claim has changed since."""
-    return row.complete and row.source == source_hash(board.find(row.slug))
+    """Whether nothing was missing when it was run, and nothing behind the claim has changed or gone since."""
+    return row.complete and row.slug in board.slugs() and row.source == source_hash(board.find(row.slug))
 
 
 def stale(rows: Mapping[str, Row]) -> set[str]:
