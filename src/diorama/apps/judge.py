@@ -231,8 +231,11 @@ class Judge:
                 f"{self.eye.name} does not tell what it sees at each place: leave out --features, or give a classifier or a "
                 "CLIP of transformers"
             )
-        levels = [level.cpu() for level in self.eye.network.maps(self._fitted([pair.image, pair.other]))]
-        return perceptual([level[:1] for level in levels], [level[1:] for level in levels])
+        # each alone: rows of one batch may round apart, and equal pictures would be a little unlike
+        one, other = (
+            [level.cpu() for level in self.eye.network.maps(self._fitted([picture]))] for picture in (pair.image, pair.other)
+        )
+        return perceptual(one, other)
 
 
 @dataclass(frozen=True)
