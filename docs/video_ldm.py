@@ -14,8 +14,8 @@ from PIL import Image
 
 from diorama.adapters.temporal import apart
 from diorama.files import atomic_file
+from diorama.foundations.data import items_of
 from diorama.foundations.registry import find
-from diorama.foundations.world import world_of
 from diorama.pictures import sheet, to_pil
 from diorama.systems.base import load_system
 from diorama.systems.video.video_ldm import VideoLDM
@@ -28,7 +28,7 @@ CLIPS, SEED, SIDE = 2, 77, 64
 def main(folder: str, *sentences: str) -> None:
     model = load_system(folder)
     assert isinstance(model, VideoLDM), "give a model that `diorama train video-ldm` made"
-    real = None if sentences else world_of(find("world-video"), SEED).batch(0, CLIPS)
+    real = None if sentences else items_of(find("world-video"), SEED).batch(0, CLIPS)
     words, still = real.text if real else sentences, VideoLDM.on(model.painter)
     made = [system.eval().sample(words, frames=model.frames, noise=Noise(range(len(words)))) for system in (model, still)]
     rows = torch.stack([real.image, *made] if real else made, 1).flatten(0, 1)  # (clips * rows of each, 4, t, h, w)

@@ -13,9 +13,10 @@ from diorama.apps.cli import main
 from diorama.assets import asset
 from diorama.errors import UserError
 from diorama.foundations import FOUNDATIONS, find, folder_of, foundation, make, measures, registry
+from diorama.foundations.data import data_of, items_of
 from diorama.foundations.plans import DEFAULTS, PLANS
 from diorama.foundations.registry import HELD_OUT
-from diorama.foundations.world import data_of, world_of
+from diorama.foundations.world import world_of
 from diorama.models import locate
 from diorama.training.plan import Plan
 from diorama.worlds.scene import Rules
@@ -48,12 +49,27 @@ def quick(monkeypatch):
 def test_every_model_has_a_system_a_preset_and_a_world(what):
     card = cards.find(what.system)
     card.check_preset(what.preset)
-    batch = world_of(what, 5).batch(0, 2)
+    batch = items_of(what, 5).batch(0, 2)
     frames = [what.rules["frames"]] if what.moving else []
     assert batch.image.shape == (2, 4, *frames, what.size, what.size)
     if what.base:
         assert find(what.base).storage
         assert list(FOUNDATIONS).index(what.base) < list(FOUNDATIONS).index(what.name)
+
+
+FLAT = [what for what in FOUNDATIONS.values() if not (what.moving or what.around)]
+
+
+@pytest.mark.parametrize("what", FLAT, ids=lambda what: what.name)
+def test_a_model_of_pictures_knows_one_world_however_it_is_opened(what):
+    one, other = world_of(what, 5), data_of(what).world(5)
+    assert all(getattr(one, field) == getattr(other, field) for field in ("seed", "n", "size", "rules", "form", "label"))
+    assert one.rules.held_out == ()
+
+
+def test_a_model_of_clips_knows_no_pictures():
+    with pytest.raises(AssertionError, match=r"use foundations\.data"):
+        world_of(find("world-motion"), 5)
 
 
 def test_every_model_has_a_plan():

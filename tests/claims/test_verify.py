@@ -9,6 +9,7 @@ import toys
 from diorama.apps.cli import main
 from diorama.claims import board, runner, scoreboard
 from diorama.claims.claim import Effect
+from diorama.claims.sources import current
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,34 @@ def test_a_page_alone_runs_nothing_and_marks_what_is_stale(tmp_path, ran):
     assert main(["verify", "--board", str(tmp_path), "--page", str(tmp_path / "board.md")]) == 0
     assert (tmp_path / "board.md").read_text() == scoreboard.page({"toy": row}, {"toy"})
     assert ran == []
+
+
+def test_a_row_that_is_carried_over_is_not_run_and_says_why(tmp_path, ran, capsys):
+    old = replace(runner.verify(toys.CLAIM), source="0" * 64)
+    scoreboard.write(tmp_path, {"toy": old})
+    ran.clear()
+    arguments = ["verify", "toy", "--board", str(tmp_path)]
+    assert main([*arguments, "--carry", "a file was moved"]) == 0
+    row = scoreboard.read(tmp_path)["toy"]
+    assert (row.verdict, row.parts, row.date) == (old.verdict, old.parts, old.date) and current(row) and ran == []
+    assert main([*arguments, "--carry", "and back"]) == 0
+    assert scoreboard.read(tmp_path)["toy"].carried == "a file was moved; and back"
+    assert "- carried over without another run: a file was moved\n" in scoreboard.page({"toy": row})
+    assert main(arguments) == 0  # a run owes nothing to what was carried
+    assert ran == [0, 1, 2] and scoreboard.read(tmp_path)["toy"].carried == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--all", "--carry", "why"], "the systems whose rows it is true of"),
+        (["toy", "--carry", " "], "--carry needs a reason"),
+        (["toy", "--carry", "why"], "no row of toy to carry over: run it without --carry"),
+    ],
+)
+def test_what_cannot_be_carried_over_is_told(arguments, words, ran, capsys):
+    assert main(["verify", *arguments]) == 2
+    assert words in capsys.readouterr().err and ran == []
 
 
 def test_an_interruption_says_what_is_kept(capsys, monkeypatch):

@@ -240,6 +240,7 @@ def test_a_disc_holds_its_shape():
         ({"fps": float("nan")}, "frames a second"),
         ({"laws": ("magic",)}, "magic"),
         ({"cameras": ()}, "cameras"),
+        ({"cameras": ("left",), "world": Rules(grounds=("plain",))}, "allow the ground 'noise' or the camera 'still'"),
         ({"defects": ("rust",)}, "rust"),
         ({"moving": 2.0}, "moving 2.0"),
         ({"world": Rules(colours=("red",))}, "told apart"),

@@ -23,6 +23,27 @@ def test_every_sentence_reads_back_and_is_true():
     }
 
 
+def test_a_long_sentence_leaves_out_nothing_that_happens():
+    """Of a way with and without its speed it says the one that says more."""
+    for made in MANY:
+        told, held = parse_clip(describe(made, form="long")), story(made)
+        for actor in held.named:
+            less = {verb for verb in actor.does if any(set(verb.split()) < set(other.split()) for other in actor.does)}
+            assert {verb for said, verb in told.does if said.fits(actor)} == actor.does - less
+    assert any("moves slowly" in describe(made, form="long") for made in MANY)
+
+
+def test_what_is_told_wrongly_is_false_of_its_clip_and_labelled():
+    made = [clip(4, i, ClipRules(defects=("mistold",), defective=1.0)) for i in range(40)]
+    assert {m.defect for m in made} == {"mistold"}
+    for one, form in ((m, form) for m in made for form in FORMS):
+        told, held = parse_clip(describe(one, form=form)), story(one)
+        assert not any(told.what.claims(held)), describe(one, form=form)
+        assert parse_clip(describe(replace(one, defect=None), form=form)).true_of(held)
+    unseen = clip(4, 0, ClipRules(world=Rules(most=1, subjects=1.0), defects=("mistold",), defective=1.0))
+    assert unseen.defect is None  # a subject alone: there is nothing to be told wrongly
+
+
 def test_a_sentence_is_the_same_again_and_seldom_true_of_another_clip():
     words = [describe(made, form="long") for made in MANY]
     assert words == [describe(clip(4, i), form="long") for i in range(len(MANY))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +37,8 @@ class Verify:
     """How often to repeat, with other noise, data and weights; fewer than 3 decide nothing. Without it: what the claim asks for."""
     budget: Annotated[float, flag("TFLOP")] = BUDGET
     """The most work for one claim, all seeds together. One that needs more is stopped, and undecided."""
+    carry: Annotated[str | None, flag("WHY")] = None
+    """Run nothing: take the rows for those of the present code, and say why on the page. For changes that no number passes through."""
     json: Annotated[bool, flag()] = False
     """The rows as one JSON list on standard output."""
     board: Annotated[str | None, flag("DIR")] = None
@@ -79,6 +81,8 @@ class Verify:
             board.check(slug)
         if self.seeds is not None and not 1 <= self.seeds <= MOST:
             raise UserError(f"seeds {self.seeds} is not allowed: use 1 to {MOST}, at least 3 for a verdict")
+        if self.carry is not None and not (self.systems and self.carry.strip()):
+            raise UserError("--carry needs a reason, and the systems whose rows it is true of: diorama verify NAME --carry WHY")
         if not (self.budget > 0 and math.isfinite(self.budget)):
             raise UserError(f"budget {self.budget} is not allowed: use a number of TFLOP above 0, usually 60")
         return board.slugs() if self.all else list(dict.fromkeys(self.systems))
@@ -86,8 +90,12 @@ class Verify:
     def _row(self, claim: Claim, before: Row | None, store: Path) -> Row:
         """The row as it stands where --all finds it current, else a new one."""
         from diorama.claims.runner import verify  # torch, from here on
-        from diorama.claims.sources import current
+        from diorama.claims.sources import current, source_hash
 
+        if self.carry is not None:
+            if before is None:
+                raise UserError(f"there is no row of {claim.slug} to carry over: run it without --carry")
+            return replace(before, source=source_hash(claim), carried="; ".join(filter(None, (before.carried, self.carry))))
         seeds = self.seeds or claim.seeds
         if self.all and before and before.seeds >= seeds and current(before):
             return before

@@ -21,10 +21,10 @@ from diorama.critics.around import arcs, consistency
 from diorama.data.augment import augment
 from diorama.data.source import Source
 from diorama.errors import UserError
-from diorama.foundations.registry import find
-from diorama.foundations.world import data_of
+from diorama.foundations.registry import HELD_OUT, find
 from diorama.guidance.distill import denoising
 from diorama.scenes.cameras import orbit
+from diorama.sources import Views
 from diorama.systems.images.flow import Flow
 from diorama.systems.images.latent import LatentPainter
 from diorama.systems.scenes.dreamfusion import MIDDLE, PLAN, PRESETS, VIEWS, DreamFusion, How, bare, sides
@@ -145,7 +145,8 @@ class Experiment:
     @cached_property
     def source(self) -> ViewWorld:
         """What the painter was shown, of another seed."""
-        return cast(ViewWorld, data_of(find(MODEL)).open(mix(self.seed, 3)))
+        what = find(MODEL)
+        return cast(ViewWorld, Views(size=what.size, rules=what.rules, hold_out=HELD_OUT).open(mix(self.seed, 3)))
 
     @property
     def asked(self) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ class Row:
     source: str  # the hash of all it depends on
     date: str
     note: str = ""
+    carried: str = ""  # why it stands, where code behind it has changed since it was run and `source` is that of the new code
 
     @property
     def complete(self) -> bool:
@@ -93,6 +94,7 @@ def _section(row: Row, stale: bool) -> list[str]:
     for part in row.parts:
         lines.append(f"| {part.letter} | {part.statement} | {found(part)} | {part.margin:.3g} | {part.unit} | {part.verdict} |")
     told = [f"- {part.letter}: {details(part)}" for part in row.parts if details(part)]
+    told += [f"- carried over without another run: {row.carried}"] if row.carried else []
     return [*lines, "", *told, f"- source {row.source[:16]}"]
 
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TaskID
 
+from diorama.foundations.data import data_of
 from diorama.foundations.measures import measure
 from diorama.foundations.plans import DEFAULTS, PLANS
 from diorama.foundations.registry import HELD_OUT, Foundation, find, folder_of
-from diorama.foundations.world import data_of
 from diorama.models import made
 from diorama.networks.precision import processor_kind
 from diorama.storage import Storage

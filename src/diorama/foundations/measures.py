@@ -13,6 +13,7 @@ from diorama.critics.fidelity import psnr
 from diorama.critics.motion import persistence, steps
 from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
+from diorama.foundations.data import items_of
 from diorama.foundations.plans import DEFAULTS
 from diorama.foundations.registry import HELD_OUT, Foundation
 from diorama.foundations.world import world_of
@@ -105,7 +106,7 @@ def zero_shot(what: Foundation, system: System) -> Scores:
 
 def classes(what: Foundation, system: System) -> Scores:
     assert isinstance(system, Classifier)
-    world = world_of(what, SEED)
+    world = items_of(what, SEED)
     truth = torch.cat([_labels(world, first) for first in range(0, N, CHUNK)])
     return {f"label right, of {len(system.labels)}": accuracy(_over(world, system.label_of), truth)}
 
@@ -228,7 +229,7 @@ def overlap(what: Foundation, system: System) -> Scores:
 def motion(what: Foundation, system: System) -> Scores:
     """Whether what the first frame shows stays, and how far it goes, beside real clips."""
     assert isinstance(system, VideoLDM)
-    real = world_of(what, SEED).batch(0, CLIPS)
+    real = items_of(what, SEED).batch(0, CLIPS)
     made = torch.cat(list(_sampled(real.text, _painter(what, system))))
     scores: Scores = {}
     for name, clips in (("painted", made), ("real", real.image)):

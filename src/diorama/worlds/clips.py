@@ -21,7 +21,7 @@ from diorama.worlds.shapes import REACH, TURNS
 LAWS = {"drift": Law(solid=False), "box": Law(), "fall": Law(gravity=1.6)}
 CAMERAS = ("still", "left", "right", "up", "down", "in", "out", "shake")  # the way the window goes over the world
 MATERIALS = dict(zip(TEXTURES, ("rubber", "wood", "glass", "metal"), strict=True))
-DEFECTS = ("static", "cut", "banner", "dull", "flicker")
+DEFECTS = ("static", "cut", "banner", "dull", "flicker", "mistold")
 WAYS = {  # the eight ways of a thing that drifts
     "to the right": 0,
     "down and to the right": 45,
@@ -238,6 +238,8 @@ class ClipRules:
         for name, known in (("laws", tuple(LAWS)), ("cameras", CAMERAS), ("defects", DEFECTS)):
             if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
                 raise UserError(f"{getattr(self, name)} are not the {name} there are: use some of {', '.join(known)}")
+        if "still" not in self.cameras and "noise" not in self.world.grounds:
+            raise UserError("no camera can move over these grounds: allow the ground 'noise' or the camera 'still'")
         for name in ("moving", "changes", "keep", "defective"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is not possible: use 0 to 1")
@@ -262,6 +264,7 @@ def clip(seed: int, index: int, rules: ClipRules = ANY) -> Clip:
     if defect == "static":
         shots = [Shot(scene=s.scene, motions=tuple(Motion(material=m.material) for m in s.motions)) for s in shots]
     banner = _pick(WORDS, rng) if defect == "banner" else ""
+    possible = {"cut": len(starts) > 1, "mistold": bool(shots[0].scene.named)}
     return Clip(
         seed=seed,
         index=index,
@@ -269,7 +272,7 @@ def clip(seed: int, index: int, rules: ClipRules = ANY) -> Clip:
         fps=rules.fps,
         shots=tuple(shots),
         starts=starts,
-        defect=defect if defect != "cut" or len(starts) > 1 else None,
+        defect=defect if possible.get(str(defect), True) else None,
         banner=banner,
     )
 

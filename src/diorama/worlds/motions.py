@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from diorama.errors import UserError
 from diorama.types import mix
 from diorama.worlds.captions import Description, Said, caption, parse
-from diorama.worlds.clips import LAWS, SPEEDS, WAYS, Clip, Shot
-from diorama.worlds.scene import COLOURS
+from diorama.worlds.clips import LAWS, SPEEDS, WAYS, Change, Clip, Shot
+from diorama.worlds.scene import COLOURS, Scene
 from diorama.worlds.shapes import SHAPES
 
 FORMS = ("still", "short", "long")
@@ -139,8 +139,9 @@ def drift(vx: float, vy: float, off: float = 12.0) -> set[str]:
 
 
 def describe(clip: Clip, seed: int = 0, form: str | None = None) -> str:
-    """One true sentence about the clip, the same for the same (clip, seed). Raises UserError for an unknown form.
+    """One true sentence about the clip, the same for the same (clip, seed); of one with the defect "mistold", a false one.
 
+    Raises UserError for an unknown form.
     "still" names the things and nothing that happens, "short" one or two things with one doing each, "long" everything.
     """
     if form is not None and form not in FORMS:
@@ -148,6 +149,8 @@ def describe(clip: Clip, seed: int = 0, form: str | None = None) -> str:
     rng = random.Random(mix(clip.seed, clip.index, seed, 0xC115))
     chosen = form or FORMS[sum(rng.random() > end for end in (0.15, 0.6))]
     made, told = clip.shots[0].scene, story(clip)
+    if clip.defect == "mistold":
+        made = _recoloured(made, clip.shots[0].changes)
     named = [caption(replace(made, things=(t,), behind=()), mix(seed, k), "short") for k, t in enumerate(made.named)]
     if not named:
         return caption(made)
@@ -163,10 +166,16 @@ def describe(clip: Clip, seed: int = 0, form: str | None = None) -> str:
     return ", and ".join(parts)
 
 
+def _recoloured(made: Scene, changes: Sequence[Change]) -> Scene:
+    """The scene in colours that nothing in the clip ever has: whatever is said of its things is false."""
+    taken = {thing.colour for thing in made.named} | {change.word for change in changes}
+    free = [colour for colour in COLOURS if colour not in taken]
+    return replace(made, things=tuple(replace(t, colour=free[k % len(free)]) for k, t in enumerate(made.things)))
+
+
 def _sentence(name: str, does: Sequence[str], form: str, rng: random.Random) -> str:
     """The thing with what it does: of a way with and without its speed, the one that says more."""
-    said = [verb for verb in does if not any(verb != other and verb.split()[0] == other.split()[0] == "moves" for other in does)]
-    said = said or list(does)
+    said = [verb for verb in does if not any(set(verb.split()) < set(other.split()) for other in does)]
     if form == "short" and does:
         said = [does[int(rng.random() * len(does))]]
     return f"{name} {' and '.join(VERBS[verb] for verb in said)}" if said else name
