@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diorama.critics.contrastive import accuracy
 from diorama.critics.fidelity import psnr
 from diorama.critics.motion import persistence, steps
+from diorama.critics.segmentation import iou
 from diorama.critics.statistics import mean, share
 from diorama.critics.usage import counts, perplexity, used
 from diorama.foundations.data import items_of
 from diorama.foundations.plans import DEFAULTS
 from diorama.foundations.registry import HELD_OUT, Foundation
 from diorama.foundations.world import world_of
+from diorama.networks.vit import patches
 from diorama.systems.base import System
 from diorama.systems.images.autoencoder import Autoencoder
 from diorama.systems.images.flow import Flow
@@ -32,6 +35,7 @@ from diorama.systems.video.video_ldm import VideoLDM
 from diorama.types import Noise, Score
 from diorama.worlds.oracle import Oracle
 from diorama.worlds.parts import Masked
+from diorama.worlds.render import render
 from diorama.worlds.scene import Rules
 from diorama.worlds.source import Numbered, unseen
 from diorama.worlds.tracking import LEAP, tracked
@@ -112,23 +116,38 @@ def classes(what: Foundation, system: System) -> Scores:
 
 
 def linear(what: Foundation, system: System) -> Scores:
-    """A linear reader of the mean token: which of eight shapes a picture of one thing shows, beside the same reader of the pixels."""
+    """Linear readers of its tokens, each beside the same reader of the pixels: which patches things cover, and the colour of a lone thing."""
     assert isinstance(system, MaskedAutoencoder)
-    world = world_of(replace(what, label="shape"), SEED, most=1, subjects=0.0)
-    labels = torch.cat([_labels(world, first) for first in range(0, 4 * N, CHUNK)])
+    world, patch = world_of(what, SEED), system.encoder.config.patch
+    views = [render([world.scene(i) for i in range(first, first + CHUNK)], what.size) for first in range(0, 2 * N, CHUNK)]
+    things = torch.cat([F.avg_pool2d(view.masks.sum(1, keepdim=True), patch)[:, 0] for view in views])
+    truth = (things > 0.5).flatten(1)
+    lone = world_of(replace(what, label="colour"), SEED, most=1, subjects=0.0)
+    colours = torch.cat([_labels(lone, first) for first in range(0, 4 * N, CHUNK)])
 
-    def right(see: Callable[[Tensor], Tensor]) -> Score:
-        x = _over(world, see, 4 * N).double()
-        x = torch.cat([(x - x.mean(0)) / x.std(0).clamp_min(1e-6), torch.ones_like(x[:, :1])], 1)
-        fitted, tested = slice(0, 3 * N), slice(3 * N, None)
-        goal = torch.nn.functional.one_hot(labels[fitted], 8).double()
-        ridge = x[fitted].T @ x[fitted] + 30.0 * torch.eye(x.shape[1], dtype=x.dtype)
-        return accuracy((x[tested] @ torch.linalg.solve(ridge, x[fitted].T @ goal)).argmax(1), labels[tested])
+    def covered(see: Callable[[Tensor], Tensor]) -> Score:
+        x = torch.cat([see(view.image) for view in views])
+        found = _read(x[:N].flatten(0, 1), truth[:N].flatten()[:, None], x[N:].flatten(0, 1)) > 0.5
+        return iou.score(iou(found.reshape(-1, *things.shape[1:]), things[N:] > 0.5))
+
+    def coloured(see: Callable[[Tensor], Tensor]) -> Score:
+        x = _over(lone, see, 4 * N)
+        return accuracy(_read(x[: 3 * N], F.one_hot(colours[: 3 * N]), x[3 * N :]).argmax(1), colours[3 * N :])
 
     return {
-        "shape by a linear reader, of 8": right(lambda image: system.tokens(image).mean(1)),
-        "the same from pixels": right(lambda image: image[:, :3].flatten(1)),
+        "patches that things cover, by a linear reader": covered(system.tokens),
+        "the same from their pixels": covered(lambda image: patches(image[:, :3], patch)),
+        "colour by a linear reader, of 8": coloured(lambda image: system.tokens(image).mean(1)),
+        "the same from pixels": coloured(lambda image: image[:, :3].flatten(1)),
     }
+
+
+def _read(x: Tensor, goal: Tensor, new: Tensor) -> Tensor:
+    """What ridge regression from x (n, d) to goals (n, c) says of new (m, d): (m, c)."""
+    middle, scale = x.double().mean(0), x.double().std(0).clamp_min(1e-6)
+    fitted, asked = (F.pad((some - middle) / scale, (0, 1), value=1.0) for some in (x, new))
+    square = fitted.T @ fitted + 30.0 * torch.eye(fitted.shape[1], dtype=torch.float64)
+    return asked @ torch.linalg.solve(square, fitted.T @ goal.double())
 
 
 def _labels(world: Numbered, first: int) -> Tensor:
