@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diorama.apps.output import steps_bar
 from diorama.critics.contrastive import clip_score, ranks, top
+from diorama.critics.fid import fid
 from diorama.critics.fidelity import ms_ssim, perceptual, psnr, ssim
 from diorama.critics.frechet import frechet, kernel_distance
 from diorama.critics.precision import density_coverage, diversity, precision_recall
@@ -26,14 +27,16 @@ from diorama.data import Item, Source, Unreadable
 from diorama.data.batches import fit, on_white
 from diorama.data.folder import METADATA, open_metadata
 from diorama.errors import UserError
-from diorama.hub.features import BorrowedClip, title
+from diorama.hub.features import BorrowedClip, read_inception, title
 from diorama.models import INDEX, index_of, known_as, weights_hash
+from diorama.networks.inception import SIDE
 from diorama.networks.precision import ground
 from diorama.systems.base import load_system
 from diorama.types import Score, Step
 
 CHUNK = 64  # pictures looked at together
 WORDS = "world-scorer"  # the foundation model that reads captions where the network that looks does not
+MOST = 10_000  # pictures of a set that are compared by pairs, of which a hundred million fit in memory
 CANDIDATES = 100  # captions among which a picture's own has to be found
 
 
@@ -43,6 +46,7 @@ class Eye(NamedTuple):
     network: Any
     name: str  # with the hash of its weights
     size: int  # pixels along a side at which it looks, 0 where it does not say
+    fid: bool = False  # FID's, which brings pictures to its size in its own way, and compares plain covariances
 
     @property
     def reads(self) -> bool:
@@ -83,8 +87,13 @@ def captions(path: str, pictures: Source) -> Mapping[str, str]:
 
 
 def eye(folder: Path, device: str = "auto") -> Eye:
-    """The network in this folder: a saved system, or a CLIP of transformers. Raises UserError where it has no features to give."""
+    """The network in this folder: a saved system, or a CLIP of transformers; of a file, FID's Inception.
+
+    Raises UserError where it has no features to give.
+    """
     place = ground(device, "float32").device
+    if folder.is_file():
+        return Eye(read_inception(folder).to(place), title(folder), SIDE, fid=True)
     if not (folder / INDEX).is_file():
         clip = BorrowedClip.from_pretrained(folder)
         return Eye(clip.to(place), title(folder), clip.size)
@@ -102,6 +111,7 @@ class Judge:
         self.eye = eye(folder, device)
         self._words, self._device = words, device
         self.size = size or self.eye.size
+        self._stretches = self.eye.fid and size is None
         if not self.size:
             raise UserError(f"{folder} does not say at which size it looks: give the one it was trained at with --size")
         self.notes: list[str] = []  # what a person should know beside the numbers
@@ -126,7 +136,7 @@ class Judge:
         seen = self.see(pictures, (lambda item: item.text) if said is None else lambda item: said.get(item.key, ""))
         measures = {**self._of_words(seen), "diversity": lambda: diversity(seen.features)}
         if reference is not None:
-            measures |= _of_sets(seen.features, self.see(reference).features)
+            measures |= _of_sets(seen.features, self.see(reference).features, self.eye.fid)
             measures |= self._of_pairs(pictures, reference) if paired else {}
         return {name: self._taken(measure) for name, measure in measures.items()}
 
@@ -155,6 +165,8 @@ class Judge:
         return Seen(torch.cat(features), texts, torch.cat(embedding) if embedding else None)
 
     def _fitted(self, images: Sequence[Image.Image]) -> Tensor:
+        if self._stretches:
+            return torch.cat([self.eye.network.resized(_tensor([image])) for image in images])
         return _tensor([fit(image, self.size) for image in images])
 
     def _readable(self, source: Source) -> Iterator[Item]:
@@ -172,7 +184,13 @@ class Judge:
             self.notes.append(f"{len(broken)} of {len(source)} pictures cannot be read and are left out, the first: {broken[0]}")
 
     def _tell_sizes(self, sizes: set[tuple[int, int]]) -> None:
-        if others := sizes - {(self.size, self.size)}:
+        if self._stretches:
+            if len(sizes) > 1 or any(wide != high for wide, high in sizes):
+                self.notes.append(
+                    f"pictures of {len(sizes)} size{'s' * (len(sizes) > 1)} are each stretched to {self.size} x {self.size}: "
+                    "--size cuts them to their middle square first, and makes them alike"
+                )
+        elif others := sizes - {(self.size, self.size)}:
             self.notes.append(
                 f"pictures of {len(others)} other size{'s' * (len(others) > 1)} are resampled to {self.size} x {self.size}: "
                 "opaque ones cut to their middle square, clear ones padded to one"
@@ -291,13 +309,14 @@ def _standing_on(name: str, measure: Callable[[], Score]) -> Score:
     return replace(measure(), features=name)
 
 
-def _of_sets(x: Tensor, y: Tensor) -> Measures:
-    fair = _thinned(x, len(y)), _thinned(y, len(x))  # as many of either
+def _of_sets(x: Tensor, y: Tensor, as_published: bool = False) -> Measures:
+    fair = _thinned(x, min(len(y), MOST)), _thinned(y, min(len(x), MOST))  # as many of either
+    name, far = ("FID", fid) if as_published else ("Fréchet distance", frechet)
     shares, ratios = cache(lambda: precision_recall(*fair)), cache(lambda: density_coverage(*fair))
     return {
         "diversity of the reference": lambda: diversity(y),
-        "Fréchet distance": lambda: frechet(x, y),
-        "Fréchet distance, halves of the reference": lambda: frechet(y[::2], y[1::2]),
+        name: lambda: far(x, y),
+        f"{name}, halves of the reference": lambda: far(y[::2], y[1::2]),
         "kernel distance (KID)": lambda: kernel_distance(*fair),
         "precision": lambda: shares()[0],
         "recall": lambda: shares()[1],

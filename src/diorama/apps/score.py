@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diorama import types
     from diorama.apps.judge import Measured
 
+SAFE, PICKLES = ".safetensors", {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 FEATURES = "world-features"  # the foundation model that looks where no other network is given
 
 
@@ -40,8 +41,10 @@ class Score:
     """Compare also one by one, with the reference of the same name and size."""
     text: Annotated[str | None, flag("FILE")] = None
     """Captions: .jsonl, .csv or .parquet with file_name and text. Without it, those beside the pictures."""
-    features: Annotated[str | None, flag("NAME|DIR|hub:OWNER/NAME")] = None
-    """The network that looks: a saved clip or classifier, or a CLIP of transformers. Without it, the shipped world-features."""
+    features: Annotated[str | None, flag("NAME|DIR|FILE|hub:OWNER/NAME")] = None
+    """The network that looks: a saved clip or classifier, a CLIP of transformers, the Inception of FID (.safetensors).
+
+    Without it, the shipped world-features."""
     size: Annotated[int | None, flag("INT")] = None
     """Pixels along a side at which it looks; its own where not given."""
     device: str = "auto"
@@ -76,6 +79,14 @@ class Score:
 
             return fetched(name)
         folder = Path(name).expanduser()
+        if folder.suffix in PICKLES and not folder.is_dir():
+            raise UserError(
+                f"{name} is a pickle, which could run anything and is never opened: convert it to .safetensors once, as docs/critics.md says"
+            )
+        if folder.suffix == SAFE and not folder.is_dir():
+            if not folder.is_file():
+                raise UserError(f"weights file {name} is not there: give the .safetensors file of FID's Inception, or a folder")
+            return folder
         of_transformers = (folder / "config.json").is_file() and not (folder / INDEX).is_file()
         return folder if of_transformers else find_model(name)
 

@@ -1,4 +1,4 @@
-"""CLIP as transformers has it: features of pictures, and pictures and sentences in one space."""
+"""Networks of others that look at pictures: CLIP as transformers has it, and the Inception of FID."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from diorama.errors import UserError
 from diorama.files import read_json, sha256
 from diorama.hub.reading import read_model, read_tokenizer, told
 from diorama.models import fetched_files, known_as
+from diorama.networks.inception import FidInception
+from diorama.storage import read_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LOOKS = ("preprocessor_config.json", "processor_config.json")  # where it is said how pictures are normalised, older and newer
+UNUSED = "num_batches_tracked"  # of a norm in training
 FETCHED = (CONFIG, WEIGHTS, *LOOKS, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 
@@ -89,11 +92,27 @@ def _looks(folder: Path) -> Mapping[str, Any]:
     return said
 
 
+def read_inception(file: Path) -> FidInception:
+    """FID's Inception with the weights in this safetensors file, under pytorch-fid's names. Raises UserError where they are others."""
+    network, state = FidInception(), read_weights(file)
+    asked = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.endswith(UNUSED)}
+    given = {name: tensor.shape for name, tensor in state.items() if not name.endswith(UNUSED)}
+    if off := sorted(name for name, _ in asked.items() ^ given.items()):
+        raise UserError(
+            f"{file} does not hold the weights of FID's Inception ({len(set(off))} are missing or other, such as {off[0]}): "
+            "convert those of pytorch-fid, as docs/critics.md says"
+        )
+    network.load_state_dict(state)
+    return network
+
+
 # --- where it is -----------------------------------------------------------------------------------
 
 
 def title(folder: Path) -> str:
-    """What people call the checkpoint, and its weights."""
+    """What people call the checkpoint, or the file, and its weights."""
+    if folder.is_file():
+        return f"FID Inception {sha256(folder)[:10]}"
     try:
         name = known_as(folder)
     except UserError:  # a folder of one's own, without an index
