@@ -30,7 +30,7 @@ def file(state, tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     (tmp_path / "made").mkdir()
-    for i, value in enumerate(np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3)).astype(np.uint8)):
+    for i, value in enumerate(np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3)).astype(np.uint8)):
         Image.fromarray(value[: 20 - i]).save(tmp_path / "made" / f"{i}.png")
     return tmp_path / "made"
 
@@ -74,19 +74,19 @@ def test_it_scores_pictures(file, folder, capsys):
     found = json.loads(capsys.readouterr().out)
     scores = {row["measure"]: row for row in found["scores"]}
     assert title(file).startswith("FID Inception ")
-    assert (scores["diversity"]["n"], scores["diversity"]["features"]) == (4, title(file))
-    assert (scores["perceptual distance"]["value"], scores["perceptual distance"]["n"]) == (0, 4)
-    assert "4 pictures are too few for this measure: use 2049 or more" in scores["FID"]["why"]
+    assert (scores["diversity"]["n"], scores["diversity"]["features"]) == (3, title(file))
+    assert (scores["perceptual distance"]["value"], scores["perceptual distance"]["n"]) == (0, 3)
+    assert "3 pictures are too few for this measure: use 2049 or more" in scores["FID"]["why"]
     assert "use 32 or more" in scores["kernel distance (KID)"]["why"]
     assert "Fréchet distance" not in scores
-    assert any("pictures of 4 sizes are each stretched to 299 x 299" in note for note in found["notes"])
+    assert any("pictures of 3 sizes are each stretched to 299 x 299" in note for note in found["notes"])
 
 
 def test_a_size_brings_pictures_to_it_first(file, folder, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(FidInception, "features", lambda self, x: seen.append(x.shape) or x[:, :3].flatten(1))
     assert main(["score", str(folder), "--features", str(file), "--size", "16", "--json"]) == 0
-    assert seen == [(4, 4, 16, 16)]
+    assert seen == [(3, 4, 16, 16)]
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert "are resampled to 16 x 16" in note
 
