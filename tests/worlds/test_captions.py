@@ -4,7 +4,7 @@ import pytest
 
 from diorama.errors import UserError
 from diorama.worlds.captions import FORMS, SYNONYMS, Description, Said, caption, parse
-from diorama.worlds.scene import COLOURS, SIZES, STYLES, TEXTURES, TONES, scene
+from diorama.worlds.scene import ALL_STYLES, ALL_TEXTURES, COLOURS, SIZES, TONES, scene
 from diorama.worlds.shapes import SHAPES
 
 MANY = [scene(5, i) for i in range(400)]
@@ -37,7 +37,7 @@ def test_a_caption_is_a_function_of_scene_and_seed():
 
 
 def test_every_attribute_can_be_said():
-    known = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "texture": TEXTURES, "style": STYLES, "tone": TONES}
+    known = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "texture": ALL_TEXTURES, "style": ALL_STYLES, "tone": TONES}
     for kind, names in known.items():
         assert set(SYNONYMS[kind]) == set(names)
 

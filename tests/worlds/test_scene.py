@@ -103,6 +103,8 @@ def test_held_out_pairs_never_come():
     rules = Rules(colours=("red", "blue"), shapes=("star", "ring"), held_out=(("red", "star"),), subjects=0)
     seen = {(thing.colour, thing.shape) for i in range(60) for thing in scene(1, i, rules).things}
     assert seen == {("red", "ring"), ("blue", "star"), ("blue", "ring")}
+    unused = (("red", "star"), ("green", "heart"))  # of which one could not come anyway
+    assert Rules(colours=("red",), held_out=unused).pairs == Rules(colours=("red",), held_out=unused[:1]).pairs
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,10 @@ def test_held_out_pairs_never_come():
         {"overlap": 2.0},
         {"turn": 400.0},
         {"shapes": ("star",), "colours": ("red",), "held_out": (("red", "star"),)},
+        {"held_out": (("star", "red"),)},
+        {"held_out": (("red", "star"), ("red", "blob"))},
+        {"held_out": ("red", "star")},
+        {"held_out": [["red", "star"]]},
     ],
 )
 def test_impossible_rules_are_told(wrong):

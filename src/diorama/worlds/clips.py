@@ -133,6 +133,11 @@ def _course(shot: Shot, seconds: float) -> Course:
     return course(starts, [disc(t) for t in shot.scene.things], LAWS[shot.law]._replace(keep=shot.keep), seconds)
 
 
+def _material(thing: Thing) -> str:
+    """What a thing sounds like: one of a rare texture as if it were plain."""
+    return MATERIALS.get(thing.texture, MATERIALS["plain"])
+
+
 def disc(thing: Thing) -> float:
     """The radius of the disc as which a thing bounces; a shape it turns into may be a little larger."""
     return thing.radius * DISC.get(thing.shape, REACH)
@@ -301,7 +306,7 @@ def _shot(made: Scene, rules: ClipRules, frames: int, rng: random.Random) -> Sho
     films = moving and (rng.random() < rules.moving or "still" not in rules.cameras)
     made = replace(made, ground=replace(made.ground, kind="noise")) if films else made
     motions = [_SETS_OUT[law](thing, seconds, rng) for thing in made.things]
-    materials = [_pick(tuple(MATERIALS.values()), rng) if rules.hidden else MATERIALS[thing.texture] for thing in made.things]
+    materials = [_pick(tuple(MATERIALS.values()), rng) if rules.hidden else _material(thing) for thing in made.things]
     motions = [replace(motion, material=material) for motion, material in zip(motions, materials, strict=True)]
     changes = _changes(made, rules, frames, rng) if frames >= 4 and rng.random() < rules.changes else ()
     shot = Shot(scene=made, motions=tuple(motions), law=law, keep=rules.keep, changes=changes)

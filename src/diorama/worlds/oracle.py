@@ -20,7 +20,7 @@ from diorama.worlds.fitting import fit
 from diorama.worlds.paintings import Paintings
 from diorama.worlds.patches import HUED, hues, patches
 from diorama.worlds.render import LARGEST, SMALLEST
-from diorama.worlds.scene import COLOURS, SIZES, STYLES, TEXTURES, TONES
+from diorama.worlds.scene import ALL_STYLES, ALL_TEXTURES, COLOURS, SIZES, STYLES, TEXTURES, TONES, check_words
 from diorama.worlds.shapes import SHAPES
 
 __all__ = ["HUED", "Found", "Oracle", "Reading", "hues"]
@@ -60,16 +60,28 @@ class Reading:
     error: float = 0.0  # of the worst of its paintings
 
 
+@dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """A critic that needs no training: the share of a caption's claims that a picture keeps, 0 where it is unreadable."""
+    """A critic that needs no training: the share of a caption's claims that a picture keeps, 0 where it is unreadable.
+
+    It tries these textures and styles and no others. Raises UserError for unknown ones.
+    """
+
+    textures: tuple[str, ...] = TEXTURES
+    styles: tuple[str, ...] = STYLES
+
+    def __post_init__(self) -> None:
+        check_words("textures", self.textures, ALL_TEXTURES)
+        check_words("styles", self.styles, ALL_STYLES)
 
     def read(self, image: Tensor) -> list[Reading]:
         """(b, 3 or 4, h, w) in [-1, 1] -> what each picture shows. Raises UserError for other shapes or numbers that are not finite."""
         rgb = _prepared(image)
-        readings = _read_all(rgb)
+        looks = torch.tensor([*map(ALL_TEXTURES.index, self.textures)]), torch.tensor([*map(ALL_STYLES.index, self.styles)])
+        readings = _read_all(rgb, looks)
         for blur in BLURS:
             rows = [i for i, reading in enumerate(readings) if reading.error > CRISP]
-            for i, again in zip(rows, _read_all(rgb[rows], blur), strict=True):
+            for i, again in zip(rows, _read_all(rgb[rows], looks, blur), strict=True):
                 readings[i] = min(readings[i], again, key=lambda reading: reading.error)
         return readings
 
@@ -111,12 +123,12 @@ def _prepared(image: Tensor) -> Tensor:
 # --- from patches to words ------------------------------------------------------------------------
 
 
-def _read_all(rgb: Tensor, blur: float = 0.0) -> list[Reading]:
-    return [reading for some in rgb.split(16) for reading in _read(some, blur)] if len(rgb) else []
+def _read_all(rgb: Tensor, looks: tuple[Tensor, Tensor], blur: float = 0.0) -> list[Reading]:
+    return [reading for some in rgb.split(16) for reading in _read(some, looks, blur)] if len(rgb) else []
 
 
-def _read(rgb: Tensor, blur: float = 0.0) -> list[Reading]:
-    """Readings of a few pictures (b, 3, s, s) in 0 .. 1, held against paintings that are so much blurred."""
+def _read(rgb: Tensor, looks: tuple[Tensor, Tensor], blur: float) -> list[Reading]:
+    """Readings of a few pictures (b, 3, s, s) in 0 .. 1, held against paintings in textures and styles, that are so much blurred."""
     found = [patches(picture) for picture in rgb]
     why = ["no thing is seen" if not p else "too many patches for a scene" if len(p) > MOST else "" for p in found]
     kept = [(i, colour, mask) for i, p in enumerate(found) if not why[i] for colour, mask in p]
@@ -124,7 +136,7 @@ def _read(rgb: Tensor, blur: float = 0.0) -> list[Reading]:
         return [Reading(why=reason) for reason in why]
     owner, colours, masks = zip(*kept, strict=True)
     paintings = Paintings(rgb, torch.tensor(owner), torch.tensor(colours), torch.stack(masks), blur)
-    styles, best = paintings.choose(*fit(paintings.masks, paintings.free, rgb.shape[-1]))
+    styles, best = paintings.choose(*fit(paintings.masks, paintings.free, rgb.shape[-1]), *looks)
     return [Reading(why=reason) if reason else _reading(paintings, i, styles[i], best) for i, reason in enumerate(why)]
 
 
@@ -140,13 +152,13 @@ def _reading(paintings: Paintings, i: int, style: int, best: tuple[Tensor, ...])
     if bad or tone is None:
         why = f"{bad} of {len(things)} patches look like nothing in the world" if bad else "no ground is seen"
         return Reading(why=why, error=max(off))
-    return Reading(tuple(things), behind, STYLES[style], tone, True, error=max(off))
+    return Reading(tuple(things), behind, ALL_STYLES[style], tone, True, error=max(off))
 
 
 def _found(kind: int, colour: int, texture: int, pose: Sequence[float], error: float, size: int) -> Found:
     x, y, radius = (length / size for length in pose[:3])
     name = list(COLOURS)[colour]
-    return Found(SHAPES[kind], name, _size(radius), TEXTURES[texture], x, y, radius, math.degrees(pose[3]), error)
+    return Found(SHAPES[kind], name, _size(radius), ALL_TEXTURES[texture], x, y, radius, math.degrees(pose[3]), error)
 
 
 def _size(radius: float) -> str | None:

@@ -10,11 +10,12 @@ from torch import Tensor
 from diorama.worlds.fitting import cut, levenberg
 from diorama.worlds.patches import HUED, hues, spread
 from diorama.worlds.render import PALETTE, Poses, paint, window
-from diorama.worlds.scene import STYLES, TEXTURES
+from diorama.worlds.scene import STYLES
 
 # poses around one, in pixels at 64 and (the last) fifths of a radian: the one itself, then quasi-random (Roberts' sequence)
 NEARBY = torch.stack([(torch.arange(40) * a % 1 + 0.5) % 1 - 0.5 for a in (0.8567, 0.7339, 0.6287, 0.5386)], -1) * 1.4
 NEARBY[0] = 0
+AT_ONCE = 8192  # things painted together
 
 
 class Paintings:
@@ -64,30 +65,33 @@ class Paintings:
 
         return of
 
-    def choose(self, shapes: Tensor, poses: Tensor) -> tuple[list[int], tuple[Tensor, ...]]:
-        """The style of every picture, and of every patch its (kind, texture, pose)."""
-        m, j = shapes.shape
-        grid = torch.cartesian_prod(torch.arange(m), torch.arange(j), torch.arange(len(TEXTURES)), torch.arange(len(STYLES)))
-        patch, rank, texture, style = grid.T
-        first = self.residual(patch, shapes[patch, rank], texture, style)(poses[patch, rank]).square().sum(1)
-        table = first.reshape(m, j * len(TEXTURES), len(STYLES))
-        likely = self._by_style(table.amin(1)).topk(2, largest=False)[1]  # (b, 2)
+    def choose(self, shapes: Tensor, poses: Tensor, textures: Tensor, styles: Tensor) -> tuple[list[int], tuple[Tensor, ...]]:
+        """The style of every picture, and of every patch its (kind, texture, pose), among these textures (t,) and styles (s,)."""
+        m, j, t = *shapes.shape, len(textures)
+        grid = torch.cartesian_prod(torch.arange(m), torch.arange(j), textures, styles)
+        first = torch.cat([self._first(shapes, poses, rows) for rows in grid.split(AT_ONCE)])
+        table = first.reshape(m, j * t, len(styles))
+        looks, options = min(2, len(styles)), min(4, j * t)
+        likely = self._by_picture(table.amin(1)).topk(looks, largest=False)[1]  # (b, looks)
         chosen = []
-        for n in range(2):
+        for n in range(looks):
             now = likely[self.owner, n]
-            top = table[torch.arange(m), :, now].topk(4, largest=False)[1]  # (m, 4)
-            chosen.append(torch.stack([torch.arange(m)[:, None].expand_as(top), top, now[:, None].expand_as(top)], -1))
-        patch, option, style = torch.stack(chosen, 1).flatten(0, 2).T  # (m * 2 * 4,)
-        kind, texture = shapes[patch, option // len(TEXTURES)], option % len(TEXTURES)
-        pose, error = levenberg(poses[patch, option // len(TEXTURES)], self.residual(patch, kind, texture, style), 4)
+            top = table[torch.arange(m), :, now].topk(options, largest=False)[1]  # (m, options)
+            chosen.append(torch.stack([torch.arange(m)[:, None].expand_as(top), top, styles[now][:, None].expand_as(top)], -1))
+        patch, option, style = torch.stack(chosen, 1).flatten(0, 2).T  # (m * looks * options,)
+        kind, texture = shapes[patch, option // t], textures[option % t]
+        pose, error = levenberg(poses[patch, option // t], self.residual(patch, kind, texture, style), 4)
         pose, error = self._harden(patch, kind, texture, style, pose, error)
-        error, best = error.reshape(m, 2, 4).min(2)
-        sums = torch.zeros(len(self.rgb), 2).index_add(0, self.owner, error)
-        taken = sums.argmin(1)
+        error, best = error.reshape(m, looks, options).min(2)
+        taken = self._by_picture(error).argmin(1)
         at = taken[self.owner]
-        row = (torch.arange(m) * 2 + at) * 4 + best[torch.arange(m), at]
-        styles = likely.gather(1, taken[:, None])[:, 0].tolist()
-        return styles, (kind[row], texture[row], pose[row])
+        row = (torch.arange(m) * looks + at) * options + best[torch.arange(m), at]
+        return styles[likely.gather(1, taken[:, None])[:, 0]].tolist(), (kind[row], texture[row], pose[row])
+
+    def _first(self, shapes: Tensor, poses: Tensor, rows: Tensor) -> Tensor:
+        """The squared errors (n,) of rows (n, 4) of patch, rank of its shape, texture and style, at the poses fitted before."""
+        patch, rank, texture, style = rows.T
+        return self.residual(patch, shapes[patch, rank], texture, style)(poses[patch, rank]).square().sum(1)
 
     def _harden(
         self, patch: Tensor, kind: Tensor, texture: Tensor, style: Tensor, pose: Tensor, error: Tensor
@@ -106,8 +110,9 @@ class Paintings:
             pose[k], error[k] = many.reshape(-1, n, 4)[torch.arange(len(k)), place], least
         return pose, error
 
-    def _by_style(self, error: Tensor) -> Tensor:
-        return torch.zeros(len(self.rgb), len(STYLES)).index_add(0, self.owner, error)
+    def _by_picture(self, error: Tensor) -> Tensor:
+        """Errors of patches (m, s), summed to those of pictures (b, s)."""
+        return torch.zeros(len(self.rgb), error.shape[1]).index_add(0, self.owner, error)
 
     def judge(
         self, rows: Tensor, kind: Tensor, texture: Tensor, style: Tensor, pose: Tensor

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from diorama.errors import UserError
 from diorama.types import mix
-from diorama.worlds.scene import COLOURS, SIZES, STYLES, TEXTURES, TONES, Ground, Scene, Thing
+from diorama.worlds.scene import ALL_STYLES, ALL_TEXTURES, COLOURS, SIZES, STYLES, TONES, Ground, Scene, Thing
 from diorama.worlds.shapes import KINDS, REACH, SUBJECT, distance
 
 SMALLEST, LARGEST = 32, 128  # pixels along a side
-CELLS = 32  # along a side of a picture in the pixel style
+CELLS = 32  # along a side of a picture in the pixel style, and of the paper on which rare styles lay their marks
 CHUNK = 32  # scenes whose things are painted together
 LATTICE = 16  # of the noise ground
 PALETTE = torch.tensor([*COLOURS.values(), (0.16, 0.16, 0.17)])  # the last is a subject's
@@ -145,7 +145,7 @@ def as_poses(things: Sequence[tuple[Thing, str]], size: int) -> Poses:
     """Things and the styles they are drawn in, as numbers."""
     numbers = [(t.x * size, t.y * size, t.radius * size, math.radians(t.angle), math.radians(t.grain)) for t, _ in things]
     x, y, radius, angle, grain = torch.tensor(numbers).reshape(-1, 5).T
-    words = [(KINDS.index(t.shape), TEXTURES.index(t.texture), STYLES.index(style)) for t, style in things]
+    words = [(KINDS.index(t.shape), ALL_TEXTURES.index(t.texture), ALL_STYLES.index(style)) for t, style in things]
     kind, texture, style = torch.tensor(words, dtype=torch.int64).reshape(-1, 3).T
     rgb = PALETTE[[-1 if t.subject is not None else COLOUR_NUMBER[t.colour] for t, _ in things]]
     waves = torch.zeros(len(things), 2, 4)
@@ -172,9 +172,9 @@ def paint(poses: Poses, left: Tensor, top: Tensor, wide: int, size: int, soft: b
     cell = max(1, size // CELLS)
     coarse = (poses.style == STYLES.index("pixel"))[:, None]
     x, y = (first[:, None] + torch.arange(wide) for first in (left, top))  # (m, w)
-    x, y = (torch.where(coarse, (c - c % cell) + cell / 2, c + 0.5) for c in (x, y))
-    x = ((x - poses.x[:, None]) / poses.radius[:, None])[:, None, :]
-    y = ((y - poses.y[:, None]) / poses.radius[:, None])[:, :, None]
+    across, down = (torch.where(coarse, (c - c % cell) + cell / 2, c + 0.5) for c in (x, y))
+    x = ((across - poses.x[:, None]) / poses.radius[:, None])[:, None, :]
+    y = ((down - poses.y[:, None]) / poses.radius[:, None])[:, :, None]
     cos, sin, scale = (n[:, None, None] for n in (poses.angle.cos(), poses.angle.sin(), poses.radius))
     u, v = cos * x + sin * y, cos * y - sin * x
     d = distance(poses.kind, u, v, poses.waves)
@@ -184,7 +184,8 @@ def paint(poses: Poses, left: Tensor, top: Tensor, wide: int, size: int, soft: b
     if not soft:
         k = _rows(poses.style, STYLES, "pixel")
         cover[k] = (d[k] < 0).float()
-    tint, shade = _finish(poses, x, y, d, scale)
+    paper = across[:, None, :] * (CELLS / size), down[:, :, None] * (CELLS / size)
+    tint, shade = _finish(poses, x, y, d, scale, paper)
     rgb = poses.rgb[:, :, None, None]
     return (tint[:, None] * (1 - rgb)).add_(rgb).mul_(shade[:, None]), cover
 
@@ -194,10 +195,11 @@ def _rows(numbers: Tensor, words: Sequence[str], word: str) -> Tensor:
     return (numbers == words.index(word)).nonzero()[:, 0]
 
 
-def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor, paper: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """How far each pixel goes towards white, and by how much it is darkened: what texture and style do to a colour.
 
-    Neither changes the hue, so a colour keeps its name.
+    Neither changes the hue, so a colour keeps its name; a fifth of its chroma is left at least, so that it can be read.
+    `paper` holds the places x, y in cells of the picture: what a rare style strokes and dots does not follow the things.
     """
     u, v = x, y
     if poses.grain.any():
@@ -213,6 +215,10 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor) -> tup
     shade[k] = (0.84 - 0.3 * (0.6 * x[k] + 0.8 * y[k])).clamp(0.5, 1)  # light from the upper left
     k = _rows(poses.style, STYLES, "sketch")
     tint[k] = 0.68 * (1 - torch.maximum(_rim(d[k], scale[k]), 0.8 * lighter[k]))
+    for style in poses.style[poses.style >= len(STYLES)].unique().tolist():
+        k = (poses.style == style).nonzero()[:, 0]
+        dusk, (p, q) = 0.6 * x[k] + 0.8 * y[k], (line[k] for line in paper)
+        tint[k], shade[k] = FINISHES[ALL_STYLES[style]](lighter[k], _rim(d[k], scale[k]), dusk, p, q)
     k = _rows(poses.kind, KINDS, SUBJECT)
     spots = 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float()
     tint[k] = torch.maximum(0.9 * _rim(d[k], scale[k]), spots)
@@ -230,8 +236,9 @@ TINT = 0.58  # of the lighter half of a texture
 def pattern(texture: Tensor, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
     """1 on the lighter half of textures (m,) at u, v (m, *), 0 on the rest, smooth over about a pixel; `scale` is pixels a radius."""
     out = torch.zeros(torch.broadcast_shapes(u.shape, v.shape))
-    for name, wave in WAVES.items():
-        if len(k := _rows(texture, TEXTURES, name)):
+    for number in texture.bincount().nonzero()[:, 0].tolist():
+        if wave := WAVES.get(ALL_TEXTURES[number]):
+            k = (texture == number).nonzero()[:, 0]
             sharp = (scale[k] * PERIOD / math.pi / 2).clamp(min=1)
             out[k] = (0.5 + sharp * wave(u[k] * TURN, v[k] * TURN)).clamp(0, 1)
     return out
@@ -239,11 +246,63 @@ def pattern(texture: Tensor, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
 
 PERIOD = 0.8  # of every texture, in radii
 TURN = 2 * math.pi / PERIOD
-WAVES = {
+WAVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # above 0 where it is lighter; 2 pi is a period
     "striped": lambda u, v: torch.cos(v),
     "dotted": lambda u, v: torch.cos(u) + torch.cos(v) - 0.7,
     "checked": lambda u, v: 2 * torch.cos(u / 2 + 0.8) * torch.cos(v / 2 + 0.8),
+    "diagonal": lambda u, v: torch.cos((u + v) / math.sqrt(2)),
+    "zigzag": lambda u, v: torch.cos((v - _teeth(u, 2 * math.pi)) / math.sqrt(2) + 0.6),
+    "wavy": lambda u, v: torch.cos(u + 2.2 * torch.sin(v / 2)),
+    "bricked": lambda u, v: torch.maximum(0.4 - torch.cos(v), _joints(u, v)) - 1,
+    "concentric": lambda u, v: torch.cos(torch.hypot(u, v)),
+    "toothed": lambda u, v: _teeth(u, math.pi) - torch.remainder(v, 2 * math.pi) / 2,
+    "spiral": lambda u, v: torch.cos(torch.hypot(u, v) - torch.atan2(v, u)),
+    "halved": lambda u, v: v,
 }
+
+
+def _teeth(u: Tensor, high: float) -> Tensor:
+    """A line that falls and rises by 1 for 1, from `high` at 0 to 0 and back."""
+    return (torch.remainder(u, 2 * high) - high).abs()
+
+
+def _joints(u: Tensor, v: Tensor) -> Tensor:
+    """Above 1 between the bricks of a row, which lie over the middles of those below."""
+    row = torch.floor(v / (2 * math.pi) + 1.5)
+    return 3 * torch.cos(u / 2 + math.pi * row) - 1.68
+
+
+DITHER = torch.tensor([(0.125, 0.625), (0.875, 0.375)])  # Bayer 1973, 2 x 2
+DABS = torch.tensor([[mix(i, j) % 4 for i in range(CELLS // 2)] for j in range(CELLS // 2)])
+
+
+def _hatched(lighter: Tensor, rim: Tensor, dusk: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Dark strokes across, broader away from the light."""
+    stroke = (0.3 + 2 * torch.cos(math.pi / 2 * (p - q)) + dusk).clamp(0, 1)
+    return TINT * lighter * (1 - stroke), 1 - 0.5 * stroke
+
+
+def _dithered(lighter: Tensor, rim: Tensor, dusk: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells that are lit or not, the fewer the farther from the light (ordered dithering)."""
+    level = DITHER[q.floor().long() % 2, p.floor().long() % 2]
+    return TINT * lighter, 1 - 0.38 * (0.5 + 0.6 * dusk > level).float()
+
+
+def _neon(lighter: Tensor, rim: Tensor, dusk: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """A glowing rim on a dark pane; a texture's lighter half glows too."""
+    return TINT * lighter * (1 - rim) + 0.2 * rim, 0.4 + 0.6 * torch.maximum(rim, lighter)
+
+
+def _pointillist(lighter: Tensor, rim: Tensor, dusk: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Round dabs, two cells wide, on a light ground: some paler, some darker than the others."""
+    number = DABS[(q / 2).floor().long() % len(DABS), (p / 2).floor().long() % len(DABS)]
+    dab = (0.75 * (1 - torch.cos(math.pi * p)) * (1 - torch.cos(math.pi * q))).clamp(max=1)
+    return 0.64 + dab * (0.42 * lighter + 0.2 * (number == 1) - 0.64), 1 - 0.3 * dab * (number == 0)
+
+
+Finish = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+FINISHES: dict[str, Finish] = {"hatched": _hatched, "dithered": _dithered, "neon": _neon, "pointillist": _pointillist}
+"""Tint and shade in the rare styles, of a texture's lighter half, the rim, how far off the light is, and the places on the paper."""
 
 
 # --- what is behind -------------------------------------------------------------------------------

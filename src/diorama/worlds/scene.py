@@ -6,6 +6,7 @@ A later mode (views, clips, figures) adds fields with defaults here and reads th
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -33,6 +34,10 @@ COLOURS = {  # straight RGB in 0 .. 1; hues at least 25 degrees apart, so that a
 SIZES = {"small": (0.115, 0.125), "medium": (0.152, 0.165), "large": (0.198, 0.213)}  # radii
 TEXTURES = ("plain", "striped", "dotted", "checked")
 STYLES = ("flat", "outlined", "shaded", "pixel", "sketch")
+# held out: these come only where rules name them, so that no model of the library's own has seen one
+RARE_TEXTURES = ("diagonal", "zigzag", "wavy", "bricked", "concentric", "toothed", "spiral", "halved")
+RARE_STYLES = ("hatched", "dithered", "neon", "pointillist")
+ALL_TEXTURES, ALL_STYLES = (*TEXTURES, *RARE_TEXTURES), (*STYLES, *RARE_STYLES)
 GROUNDS = ("plain", "gradient", "noise", "striped", "clear")
 MATERIALS = ("matte", "glossy", "metal")  # of the solids in the 3D mode
 TONES = {"white": (0.96, 0.96, 0.96), "grey": (0.66, 0.66, 0.67), "black": (0.13, 0.13, 0.14), "cream": (0.96, 0.92, 0.85)}
@@ -111,7 +116,10 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Which scenes may come. `held_out` names (colour, shape) pairs that never do, for tests of unseen combinations."""
+    """Which scenes may come. `held_out` names (colour, shape) pairs that never do, for tests of unseen combinations.
+
+    Textures and styles are the common ones unless they are named: `textures=RARE_TEXTURES` gives what is never shown otherwise.
+    """
 
     shapes: tuple[str, ...] = SHAPES
     colours: tuple[str, ...] = tuple(COLOURS)
@@ -130,7 +138,9 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():
-            _check_words(name, getattr(self, name), known)
+            check_words(name, getattr(self, name), known)
+        if wrong := [pair for pair in self.held_out if pair not in _PAIRS]:
+            raise UserError(f"{wrong[0]!r} cannot be held out: use pairs of a colour and a shape, as in (('red', 'star'),)")
         if not 1 <= self.least <= self.most <= 4:
             raise UserError(f"{self.least} to {self.most} things are not possible: a scene holds 1 to 4")
         for name in ("overlap", "subjects"):
@@ -152,15 +162,17 @@ _KNOWN = {
     "shapes": SHAPES,
     "colours": tuple(COLOURS),
     "sizes": tuple(SIZES),
-    "textures": TEXTURES,
-    "styles": STYLES,
+    "textures": ALL_TEXTURES,
+    "styles": ALL_STYLES,
     "grounds": GROUNDS,
     "tones": tuple(TONES),
     "materials": MATERIALS,
 }
+_PAIRS = tuple(itertools.product(COLOURS, SHAPES))
 
 
-def _check_words(name: str, words: Sequence[str], known: Sequence[str]) -> None:
+def check_words(name: str, words: Sequence[str], known: Sequence[str]) -> None:
+    """Raises UserError where no words are given, or one that is not known."""
     if not words:
         raise UserError(f"no {name} are left to choose from: use some of {', '.join(known)}")
     if unknown := [word for word in words if word not in known]:
