@@ -39,8 +39,8 @@ def draw() -> None:
 
 def _alone(texture: str, style: str, shape: str, colour: str) -> Scene:
     """One large thing in the middle."""
-    only = {"textures": (texture,), "styles": (style,), "shapes": (shape,), "colours": (colour,), "sizes": ("large",)}
-    made = scene(0, 0, Rules(most=1, subjects=0.0, turn=0.0, grounds=("plain",), tones=("white",), **only))
+    common = Rules(sizes=("large",), tones=("white",), grounds=("plain",), most=1, subjects=0.0, turn=0.0)
+    made = scene(0, 0, replace(common, textures=(texture,), styles=(style,), shapes=(shape,), colours=(colour,)))
     return replace(made, things=(replace(made.things[0], x=0.5, y=0.5),))
 
 

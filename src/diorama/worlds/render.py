@@ -195,6 +195,11 @@ def _rows(numbers: Tensor, words: Sequence[str], word: str) -> Tensor:
     return (numbers == words.index(word)).nonzero()[:, 0]
 
 
+def _present(numbers: Tensor, words: Sequence[str]) -> list[str]:
+    """Those words whose places are among numbers (m,)."""
+    return [words[i] for i in numbers.bincount().nonzero()[:, 0].tolist()]
+
+
 def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor, paper: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """How far each pixel goes towards white, and by how much it is darkened: what texture and style do to a colour.
 
@@ -215,10 +220,11 @@ def _finish(poses: Poses, x: Tensor, y: Tensor, d: Tensor, scale: Tensor, paper:
     shade[k] = (0.84 - 0.3 * (0.6 * x[k] + 0.8 * y[k])).clamp(0.5, 1)  # light from the upper left
     k = _rows(poses.style, STYLES, "sketch")
     tint[k] = 0.68 * (1 - torch.maximum(_rim(d[k], scale[k]), 0.8 * lighter[k]))
-    for style in poses.style[poses.style >= len(STYLES)].unique().tolist():
-        k = (poses.style == style).nonzero()[:, 0]
-        dusk, (p, q) = 0.6 * x[k] + 0.8 * y[k], (line[k] for line in paper)
-        tint[k], shade[k] = FINISHES[ALL_STYLES[style]](lighter[k], _rim(d[k], scale[k]), dusk, p, q)
+    for style in _present(poses.style, ALL_STYLES):
+        if finish := FINISHES.get(style):
+            k = _rows(poses.style, ALL_STYLES, style)
+            dusk, (p, q) = 0.6 * x[k] + 0.8 * y[k], (line[k] for line in paper)
+            tint[k], shade[k] = finish(lighter[k], _rim(d[k], scale[k]), dusk, p, q)
     k = _rows(poses.kind, KINDS, SUBJECT)
     spots = 0.7 * (torch.cos(7 * u[k] + 1) * torch.cos(6 * v[k]) > 0.45).float()
     tint[k] = torch.maximum(0.9 * _rim(d[k], scale[k]), spots)
@@ -236,9 +242,9 @@ TINT = 0.58  # of the lighter half of a texture
 def pattern(texture: Tensor, u: Tensor, v: Tensor, scale: Tensor) -> Tensor:
     """1 on the lighter half of textures (m,) at u, v (m, *), 0 on the rest, smooth over about a pixel; `scale` is pixels a radius."""
     out = torch.zeros(torch.broadcast_shapes(u.shape, v.shape))
-    for number in texture.bincount().nonzero()[:, 0].tolist():
-        if wave := WAVES.get(ALL_TEXTURES[number]):
-            k = (texture == number).nonzero()[:, 0]
+    for name in _present(texture, ALL_TEXTURES):
+        if wave := WAVES.get(name):
+            k = _rows(texture, ALL_TEXTURES, name)
             sharp = (scale[k] * PERIOD / math.pi / 2).clamp(min=1)
             out[k] = (0.5 + sharp * wave(u[k] * TURN, v[k] * TURN)).clamp(0, 1)
     return out
