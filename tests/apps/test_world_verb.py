@@ -11,6 +11,7 @@ from diorama.scenes.cameras import orbit
 from diorama.worlds.clips import clip
 from diorama.worlds.film import film
 from diorama.worlds.scene import scene
+from diorama.worlds.stage import STAGED, staged, tell
 from diorama.worlds.views import shoot
 
 
@@ -55,6 +56,27 @@ def test_flow_and_tracks_are_those_of_the_clip(tmp_path):
         assert named == {"shape": thing.shape, "colour": thing.colour}
         assert tracks[0, k] == pytest.approx((32 * thing.x, 32 * thing.y))
     assert len(list(frames(tmp_path / "55-clip.webp"))) == 16
+
+
+def test_a_tour_is_a_clip_in_space_with_its_truth(tmp_path):
+    (line,) = world(tmp_path, "tour", "--n", "1", "--seed", "3", "--first", "5", "--elevation", "40")
+    made, ring = clip(3, 5, STAGED), orbit(64, 40, size=32).rows(slice(16))
+    seen = staged(made, ring)
+    truth = {name: np.load(tmp_path / f"5-tour-{name}.npy", allow_pickle=False) for name in ("depth", "mask", "tracks", "places")}
+    flow, occluded = (np.load(tmp_path / f"5-tour-{name}.npy", allow_pickle=False) for name in ("flow", "occluded"))
+    assert (flow.dtype, flow.shape, occluded.dtype) == (np.float32, (15, 2, 32, 32), np.bool_)
+    assert np.array_equal(flow, seen.flow()[0].numpy()) and np.array_equal(occluded, seen.flow()[1].numpy())
+    assert np.array_equal(truth["depth"], seen.depth.numpy()) and np.array_equal(truth["tracks"], seen.tracks.numpy())
+    assert (truth["mask"].dtype, truth["places"].shape) == (np.uint8, (16, 3, 3))
+    assert set(np.unique(truth["mask"])) == {0, 1, 2, 3}
+    assert line["toured"] == [{"shape": t.shape, "colour": t.colour} for t in made.shots[0].scene.things]
+    assert line["tour"] == tell(made)
+    shown = list(frames(tmp_path / "5-tour.webp"))
+    told = json.loads((tmp_path / "5-tour-transforms.json").read_text())["frames"]
+    assert len(shown) == len(told) == 16
+    assert np.abs(shown[9] - 255 * (seen.image[9, :3].permute(1, 2, 0).numpy() + 1) / 2).max() <= 1
+    places = torch.tensor([frame["transform_matrix"] for frame in told])[:, :3, 3]
+    torch.testing.assert_close(places, ring.centre, atol=1e-5, rtol=0)
 
 
 def test_every_series_begins_a_row_of_its_card(tmp_path):
@@ -111,4 +133,4 @@ def test_what_is_not_there_is_refused_whatever_is_asked(ask, flag, value, allowe
 
 def test_everything_can_be_asked_for_at_once(tmp_path):
     (line,) = world(tmp_path, ",".join(ASKS), "--n", "1", "--views", "2")
-    assert {"text", "scene", "boxes", "views", "clip", "tracks", "figure"} <= set(line)
+    assert {"text", "scene", "boxes", "views", "clip", "tracks", "tour", "figure"} <= set(line)

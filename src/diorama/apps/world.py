@@ -55,6 +55,7 @@ class World:
     Flat: picture, mask, boxes, edges, parts.
     In space: views, depth, normals, cameras, from all around the scene; orbit, an animation once around it; points, a laser scanner's.
     In time: clip, flow, tracks, sound. They are of one clip, which has rules of its own: mostly another scene than the picture of its number.
+    In both: tour, a clip whose things move on the floor while the camera goes a quarter of the way around, with all its truth.
     Others of the same number: figure, room.
     In words: caption, scene."""
     form: Annotated[str | None, flag("NAME")] = None
@@ -255,8 +256,7 @@ def _depth(made: Made, i: int, answer: Answer) -> None:
     for v, depth in enumerate(made.shots.depth[i].numpy()):
         metres = np.where(np.isfinite(depth), depth, 0)
         answer.files[f"{made.scenes[i].index}-view{v}-depth.png"] = Image.fromarray(np.round(1000 * metres).astype(np.uint16))
-        grey = np.where(metres > 0, (4.0 - metres) / 3.0, 0).clip(0, 1)  # near is light
-        answer.shown[f"depth {v}"] = Image.fromarray(np.round(255 * grey).astype(np.uint8))
+        answer.shown[f"depth {v}"] = _near(depth)
 
 
 def _normals(made: Made, i: int, answer: Answer) -> None:
@@ -304,7 +304,7 @@ def _clip(made: Made, i: int, answer: Answer) -> None:
     frames = to_pil(made.films[i].image)
     answer.line["clip"] = describe(clip)
     answer.files[f"{made.scenes[i].index}-clip.webp"] = Moving(frames, round(1000 * clip.seconds / len(frames)))
-    answer.shown.update({f"frame {k}": frames[at] for k, at in enumerate(_shown_of(len(frames)))})
+    _show(answer, "frame", frames)
 
 
 def _flow(made: Made, i: int, answer: Answer) -> None:
@@ -313,9 +313,7 @@ def _flow(made: Made, i: int, answer: Answer) -> None:
     flow, occluded = made.films[i].flow()
     answer.files[f"{made.scenes[i].index}-flow.npy"] = flow.numpy()
     answer.files[f"{made.scenes[i].index}-occluded.npy"] = occluded.numpy()
-    pictures = _flow_colours(flow)
-    for k, at in enumerate(_shown_of(len(flow) + 1)):
-        answer.shown[f"flow {k}"] = pictures[min(at, len(flow) - 1)]  # nothing follows the last frame
+    _show_flow(answer, "flow", flow)
 
 
 def _tracks(made: Made, i: int, answer: Answer) -> None:
@@ -330,6 +328,34 @@ def _sound(made: Made, i: int, answer: Answer) -> None:
     from diorama.worlds.sound import sound
 
     answer.files[f"{made.scenes[i].index}-clip.wav"] = sound(made.clip(i))
+
+
+def _tour(made: Made, i: int, answer: Answer) -> None:
+    """NUMBER-tour.webp, a clip in space, a line's `tour` and `toured`, what is said of it and its things, and NUMBER-tour-transforms.json,
+    the camera of each frame; NUMBER-tour-flow.npy and -occluded.npy as those of a clip, -depth.npy: (t, h, w) float32 metres, inf where
+    nothing is, -mask.npy: (t, h, w) uint8 as those of a picture, -tracks.npy: (t, k, 2) pixels and -places.npy: (t, k, 3) metres, float32.
+    """
+    from diorama.pictures import to_pil
+    from diorama.scenes.cameras import orbit, transforms
+    from diorama.worlds.clips import clip
+    from diorama.worlds.parts import labels
+    from diorama.worlds.stage import STAGED, staged, tell
+
+    name, wish = f"{made.scenes[i].index}-tour", made.wish
+    moving, t = clip(wish.seed, made.scenes[i].index, STAGED), STAGED.frames
+    seen = staged(moving, orbit(4 * t, wish.elevation, size=wish.size).rows(slice(t)))
+    (flow, occluded), frames = seen.flow(), to_pil(seen.image)
+    answer.line["tour"] = tell(moving)
+    answer.line["toured"] = [{"shape": thing.shape, "colour": thing.colour} for thing in moving.shots[0].scene.things]
+    answer.files[f"{name}.webp"] = Moving(frames, round(1000 / moving.fps))
+    answer.files[f"{name}-transforms.json"] = transforms(seen.camera, [f"{name}.webp"] * t)
+    mask = labels(seen.masks).byte()
+    truth = {"flow": flow, "occluded": occluded, "depth": seen.depth, "mask": mask, "tracks": seen.tracks, "places": seen.places}
+    for ending, values in truth.items():
+        answer.files[f"{name}-{ending}.npy"] = values.numpy()
+    _show(answer, "tour", frames)
+    _show(answer, "tour depth", [_near(depth) for depth in seen.depth.numpy()])
+    _show_flow(answer, "tour flow", flow)
 
 
 def _figure(made: Made, i: int, answer: Answer) -> None:
@@ -387,6 +413,7 @@ ASKS: dict[str, Callable[[Made, int, Answer], None]] = {
     "flow": _flow,
     "tracks": _tracks,
     "sound": _sound,
+    "tour": _tour,
     "figure": _figure,
     "room": _room,
     "caption": _caption,
@@ -416,9 +443,22 @@ def _labelled(made: Made, i: int, answer: Answer, **masks: Tensor) -> None:
         answer.files[f"{made.scenes[i].index}-{ending}.png"] = answer.shown[ending] = picture
 
 
-def _shown_of(frames: int) -> list[int]:
-    """The frames of a clip that its card shows, from the first to the last."""
-    return [k * (frames - 1) // (ACROSS - 1) for k in range(ACROSS)]
+def _show(answer: Answer, name: str, pictures: Sequence[Image.Image]) -> None:
+    """What the card of a clip shows of its frames, from the first to the last."""
+    answer.shown.update({f"{name} {k}": pictures[k * (len(pictures) - 1) // (ACROSS - 1)] for k in range(ACROSS)})
+
+
+def _show_flow(answer: Answer, name: str, flow: Tensor) -> None:
+    pictures = _flow_colours(flow)
+    _show(answer, name, [*pictures, pictures[-1]])  # nothing follows the last frame
+
+
+def _near(depth: np.ndarray) -> Image.Image:
+    """Depth (h, w) as a grey that is light where it is near, black where nothing is."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.round(255 * ((4.0 - depth) / 3.0).clip(0, 1)).astype(np.uint8))
 
 
 def _flow_colours(flow: Tensor) -> list[Image.Image]:

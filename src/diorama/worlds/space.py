@@ -128,9 +128,12 @@ class Solids(NamedTuple):
         return torch.nn.functional.normalize(up - down, dim=0)
 
 
-def solids(scenes: Sequence[Scene]) -> Solids:
-    """The solids of all things of these scenes, in order, each standing on the ground z = 0."""
-    owned = [(b, k, thing, scene.style) for b, scene in enumerate(scenes) for k, thing in enumerate(stand(scene))]
+def solids(scenes: Sequence[Scene], apart: bool = True) -> Solids:
+    """The solids of all things of these scenes, in order, each standing on the ground z = 0: apart as `stand` moves them, or else
+    exactly where the plan has them.
+    """
+    stood = [stand(scene) if apart else scene.things for scene in scenes]
+    owned = [(b, k, thing, scene.style) for b, scene in enumerate(scenes) for k, thing in enumerate(stood[b])]
     things = [thing for _, _, thing, _ in owned]
     poses = as_poses([(thing, style) for _, _, thing, style in owned], 1)
     foot = torch.tensor([_foot(thing, waves) for thing, waves in zip(things, poses.waves, strict=True)])

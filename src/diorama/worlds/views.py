@@ -41,9 +41,9 @@ class Shots:
     marks: Tensor  # (b, v, k, h, w) in 0 .. 1: the share of each pixel where the front mark of thing k is seen
 
 
-def shoot(scenes: Sequence[Scene], camera: Camera) -> Shots:
-    """Pictures of every scene by the same cameras (v,), or by its own of (b, v). Raises UserError where a camera sees nothing of use:
-    a size that is not 32 to 128, no camera or scene, a camera below the ground or inside a thing.
+def shoot(scenes: Sequence[Scene], camera: Camera, apart: bool = True) -> Shots:
+    """Pictures of every scene by the same cameras (v,), or by its own of (b, v); `apart` as in `space.solids`. Raises UserError where a
+    camera sees nothing of use: a size that is not 32 to 128, no camera or scene, a camera below the ground or inside a thing.
     """
     if not scenes:
         raise UserError("there is no scene to draw: give one or more")
@@ -58,13 +58,13 @@ def shoot(scenes: Sequence[Scene], camera: Camera) -> Shots:
     camera = Camera(camera.K.expand(*shape, 3, 3), camera.world_to_camera.expand(*shape, 4, 4), camera.height, camera.width)
     most = max(len(scene.things) for scene in scenes)
     n = max(1, AT_ONCE // (2 * shape[1] * camera.height * camera.width))
-    parts = [_shoot(scenes[i : i + n], camera.rows(slice(i, i + n)), most) for i in range(0, len(scenes), n)]
+    parts = [_shoot(scenes[i : i + n], camera.rows(slice(i, i + n)), most, apart) for i in range(0, len(scenes), n)]
     return Shots(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Shots)))
 
 
-def _shoot(scenes: Sequence[Scene], camera: Camera, most: int) -> Shots:
+def _shoot(scenes: Sequence[Scene], camera: Camera, most: int, apart: bool) -> Shots:
     b, v, h, w = *camera.K.shape[:2], camera.height, camera.width
-    things, bare = solids(scenes), is_bare(scenes)
+    things, bare = solids(scenes, apart), is_bare(scenes)
     check_outside(scenes, things, camera.centre)
     at = torch.cat([pixel_centres(h, w), pixel_centres(h + 1, w + 1) - 0.5])  # (r, 2): middles and corners
     eye, deep = rays(camera, at)  # (b, v, 3), (b, v, r, 3)
