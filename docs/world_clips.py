@@ -10,16 +10,19 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from diorama.pictures import labelled, sheet
+from diorama.scenes.cameras import orbit
 from diorama.worlds.clips import Clip, ClipRules, clip
 from diorama.worlds.film import animation, film
 from diorama.worlds.motions import describe, parse_clip
 from diorama.worlds.sound import audible, listen, matched, sound
+from diorama.worlds.stage import STAGED, staged
 from diorama.worlds.watching import watch
 
 PICTURE = Path(__file__).parent / "pictures" / "world-clips.png"
@@ -43,6 +46,10 @@ def measure(size: int, frames: int, n: int) -> None:
     clips = _timed("clips", [lambda i=i: clip(7, i, rules) for i in range(n)])
     films = _timed("films", [lambda made=made: film(made, size) for made in clips])
     _timed("flows", [seen.flow for seen in films])
+    camera = orbit(4 * frames, size=size).rows(slice(frames))
+    moving = [clip(7, i, replace(STAGED, frames=frames)) for i in range(n)]
+    tours = _timed("films in space", [lambda made=made: staged(made, camera) for made in moving])
+    _timed("flows in space", [seen.flow for seen in tours])
     sounds = _timed("sounds", [lambda made=made: sound(made) for made in clips])
     heard = _timed("listened to", [lambda wave=wave: listen(wave) for wave in sounds])
     stories = _timed("watched", [lambda seen=seen: watch(seen.image, rules.fps) for seen in films])

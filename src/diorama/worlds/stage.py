@@ -18,7 +18,7 @@ from diorama.scenes.cameras import pixel_centres, project, unproject
 from diorama.worlds.clips import FEW, LAWS, Camera, Clip, ClipRules
 from diorama.worlds.motions import VERBS, describe
 from diorama.worlds.space import NOTHING, Solids, meet, solids
-from diorama.worlds.views import shoot
+from diorama.worlds.views import AT_ONCE, shoot
 
 STAGED = ClipRules(laws=("box",), cameras=("still",), world=FEW)  # clips that can be filmed in space
 COVERED = 0.01  # metres behind what is seen at its place from which a point counts as hidden
@@ -58,8 +58,9 @@ class Staged:
         points, lost = self._carried(now.flatten(1, 2))
         at, depth = project(camera, points)
         seen = ((at >= 0) & (at < at.new_tensor([w, h]))).all(-1) & (depth > 0)
-        for i, eye in enumerate(camera.centre):
-            seen[i] &= ~self._hidden(i + 1, eye, points[i])
+        n = max(1, AT_ONCE // (h * w))
+        for i in range(0, t - 1, n):
+            seen[i : i + n] &= ~self._hidden(i + 1, camera.centre[i : i + n], points[i : i + n])
         flow = (at - pixel_centres(h, w)).mT.unflatten(-1, (h, w))
         return flow.masked_fill(nothing[:, None], 0.0), nothing | (lost | ~seen).unflatten(-1, (h, w))
 
@@ -75,14 +76,14 @@ class Staged:
         lost[on] = poses.kind[row] != poses.kind[later]
         return points, lost
 
-    def _hidden(self, frame: int, eye: Tensor, points: Tensor) -> Tensor:
-        """(p,) bool: which points (p, 3) cannot be seen in this frame from the eye (3,)."""
-        way = points - eye
+    def _hidden(self, first: int, eye: Tensor, points: Tensor) -> Tensor:
+        """(n, p) bool: which points (n, p, 3) cannot be seen from the eyes (n, 3), in this frame and those that follow."""
+        way = points - eye[:, None]
         length = way.norm(dim=-1)
-        here = self.solids._replace(scene=self.solids.scene - frame)  # the others are in no scene that is asked for
-        met = meet(here, eye.expand_as(way)[None], (way / length[:, None])[None])
-        hidden = torch.zeros(len(points), dtype=torch.bool)
-        hidden[met.ray[met.distance < length[met.ray] - COVERED]] = True
+        here = self.solids._replace(scene=self.solids.scene - first)  # the other frames are scenes that are not asked for
+        met = meet(here, eye[:, None].expand_as(way), way / length[..., None])
+        hidden = torch.zeros_like(length, dtype=torch.bool)
+        hidden.view(-1)[met.ray[met.distance < length.flatten()[met.ray] - COVERED]] = True
         return hidden
 
 
