@@ -138,17 +138,17 @@ def drift(vx: float, vy: float, off: float = 12.0) -> set[str]:
 # --- story to words, and back ---------------------------------------------------------------------
 
 
-def describe(clip: Clip, seed: int = 0, form: str | None = None) -> str:
+def describe(clip: Clip, seed: int = 0, form: str | None = None, told: Story | None = None) -> str:
     """One true sentence about the clip, the same for the same (clip, seed); of one with the defect "mistold", a false one.
 
-    Raises UserError for an unknown form.
-    "still" names the things and nothing that happens, "short" one or two things with one doing each, "long" everything.
+    "still" names the things and nothing that happens, "short" one or two things with one doing each, "long" everything: of the
+    clip's own story, or of this one. Raises UserError for an unknown form.
     """
     if form is not None and form not in FORMS:
         raise UserError(f"form {form!r} is not known: use {', '.join(FORMS)}")
     rng = random.Random(mix(clip.seed, clip.index, seed, 0xC115))
     chosen = form or FORMS[sum(rng.random() > end for end in (0.15, 0.6))]
-    made, told = clip.shots[0].scene, story(clip)
+    made, told = clip.shots[0].scene, told or story(clip)
     if clip.defect == "mistold":
         made = _recoloured(made, clip.shots[0].changes)
     named = [caption(replace(made, things=(t,), behind=()), mix(seed, k), "short") for k, t in enumerate(made.named)]

@@ -6,7 +6,6 @@ its upright axis and grows from its foot; the walls are the edges of the plan, 1
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 from diorama.errors import UserError
 from diorama.scenes import cameras
 from diorama.scenes.cameras import pixel_centres, project, unproject
-from diorama.worlds.clips import FEW, LAWS, Camera, Clip, ClipRules
-from diorama.worlds.motions import VERBS, describe
+from diorama.worlds.clips import FEW, LAWS, Clip, ClipRules
+from diorama.worlds.motions import describe, story
 from diorama.worlds.space import NOTHING, Solids, meet, solids
 from diorama.worlds.views import AT_ONCE, shoot
 
@@ -119,13 +118,11 @@ def _check(clip: Clip, camera: cameras.Camera) -> None:
         )
 
 
-_WAY = "|".join(sorted((words for verb, words in VERBS.items() if verb.startswith("moves ")), key=len, reverse=True))
-
-
 def tell(clip: Clip, seed: int = 0, form: str | None = None) -> str:
     """`motions.describe` without the ways that things go, which are those of the plan, and without its window: true from any side.
 
     Things turn clockwise as seen from above.
     """
-    shots = tuple(replace(shot, camera=Camera()) for shot in clip.shots)
-    return re.sub(rf" (?>{_WAY}) and|(?: and)? (?>{_WAY})(?=,|$)", "", describe(replace(clip, shots=shots), seed, form))
+    told = story(clip)
+    named = tuple(replace(a, does=frozenset(verb for verb in a.does if not verb.startswith("moves"))) for a in told.named)
+    return describe(clip, seed, form, replace(told, named=named, camera="still"))
