@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from diorama.apps.answers import ASKS, TURN, _flow_colours
 from diorama.apps.cli import main
-from diorama.apps.world import ASKS, TURN, _flow_colours
 from diorama.scenes.cameras import orbit
 from diorama.worlds.clips import clip
 from diorama.worlds.film import film
