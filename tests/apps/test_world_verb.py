@@ -119,10 +119,21 @@ def test_cameras_may_stand_under_a_scene_without_a_ground(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_rare_looks_come_where_they_are_named(tmp_path):
+    world(tmp_path, "scene", "--n", "3", "--styles", "neon", "--textures", "spiral, wavy")
+    made = [line["scene"] for line in map(json.loads, (tmp_path / "world.jsonl").read_text().splitlines())]
+    assert {one["style"] for one in made} == {"neon"}
+    assert {thing["texture"] for one in made for thing in one["things"]} == {"spiral", "wavy"}
+
+
 @pytest.mark.parametrize("ask", ASKS)
 @pytest.mark.parametrize(
     ("flag", "value", "allowed"),
-    [("--form", "foo", "use short, long, relation, negation, alt"), ("--elevation", "91", "use -90 to 90 degrees")],
+    [
+        ("--form", "foo", "use short, long, relation, negation, alt"),
+        ("--elevation", "91", "use -90 to 90 degrees"),
+        ("--styles", "noen", "use flat"),
+    ],
 )
 def test_what_is_not_there_is_refused_whatever_is_asked(ask, flag, value, allowed, tmp_path, capsys):
     assert main(["world", "--ask", ask, "--n", "1", "-o", str(tmp_path / "none"), flag, value]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,10 @@ class World:
     In words: caption, scene."""
     form: Annotated[str | None, flag("NAME")] = None
     """Captions of one form: short, long, relation, negation or alt. Without it, a mixture."""
+    textures: Annotated[str | None, flag("NAMES")] = None
+    """Only these in pictures and what is of the same scene, with commas between. Rare ones, which no model was shown, come only so."""
+    styles: Annotated[str | None, flag("NAMES")] = None
+    """Only these, likewise."""
     views: int = 4
     """Cameras of views, depth, normals and cameras once around the scene, 1 to 36."""
     elevation: float = 25.0
@@ -81,7 +85,7 @@ class World:
         return 0
 
     def _asks(self) -> tuple[str, ...]:
-        asks = tuple(word.strip() for word in self.ask.split(",") if word.strip())
+        asks = _words(self.ask)
         if unknown := [word for word in asks if word not in ASKS]:
             raise UserError(f"{unknown[0]!r} cannot be asked of the world: use {', '.join(ASKS)}")
         if not asks:
@@ -90,14 +94,23 @@ class World:
 
     def _answers(self, numbers: Sequence[int], asks: Sequence[str]) -> list[Answer]:
         """What is asked of these scenes, in the order of `ASKS`."""
-        from diorama.worlds.scene import scene
+        from diorama.worlds.scene import Rules, scene
 
-        made = Made([scene(self.seed, self.first + i) for i in numbers], self)
+        rules = Rules()
+        if self.textures is not None:
+            rules = replace(rules, textures=_words(self.textures))
+        if self.styles is not None:
+            rules = replace(rules, styles=_words(self.styles))
+        made = Made([scene(self.seed, self.first + i, rules) for i in numbers], self)
         answers = [Answer({"index": s.index, "style": s.style}) for s in made.scenes]
         for i, answer in enumerate(answers):
             for ask in asks:
                 ASKS[ask](made, i, answer)
         return answers
+
+
+def _words(told: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in told.split(",") if word.strip())
 
 
 def _save(content: Any, path: Path) -> None:
