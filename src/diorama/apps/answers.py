@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from diorama.apps.world import World
     from diorama.scenes.cameras import Camera
     from diorama.worlds.clips import Clip
     from diorama.worlds.film import Film
@@ -52,12 +51,23 @@ class Moving:
         first.save(path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0, lossless=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """How scenes are to be shown; the words are those of the command."""
+
+    seed: int
+    size: int
+    form: str | None
+    views: int
+    elevation: float
+
+
 @dataclass(frozen=True)
 class Made:
     """A few scenes, drawn when an ask first needs it."""
 
     scenes: Sequence[Scene]
-    wish: World
+    wish: Wish
 
     @cached_property
     def flat(self) -> Views:

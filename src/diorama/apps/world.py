@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-from diorama.apps.answers import ASKS, Answer, Made, Moving, card
+from diorama.apps.answers import ASKS, Answer, Made, Moving, Wish, card
 from diorama.apps.flags import flag
 from diorama.apps.output import make_folder
 from diorama.errors import UserError
@@ -101,7 +101,8 @@ class World:
             rules = replace(rules, textures=_words(self.textures))
         if self.styles is not None:
             rules = replace(rules, styles=_words(self.styles))
-        made = Made([scene(self.seed, self.first + i, rules) for i in numbers], self)
+        wish = Wish(seed=self.seed, size=self.size, form=self.form, views=self.views, elevation=self.elevation)
+        made = Made([scene(self.seed, self.first + i, rules) for i in numbers], wish)
         answers = [Answer({"index": s.index, "style": s.style}) for s in made.scenes]
         for i, answer in enumerate(answers):
             for ask in asks:
