@@ -8,8 +8,8 @@ from diorama.apps.cli import main
 from diorama.apps.lift import write_orbit
 from diorama.pictures import to_pil
 from diorama.scenes.cameras import orbit, transforms
+from diorama.scenes.cloud import CloudConfig
 from diorama.scenes.fields import VoxelConfig, VoxelField
-from diorama.scenes.gaussians import CloudConfig
 from diorama.scenes.ply import read_ply
 from diorama.scenes.surface import Mesh
 from diorama.systems.scenes import dreamfusion

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from diorama.scenes.cameras import orbit, project
+from diorama.scenes.cloud import Cloud, CloudConfig
 from diorama.scenes.gaussians import (
-    Cloud,
-    CloudConfig,
     Gaussians,
     axes,
     colours,

@@ -11,8 +11,8 @@ from diorama.errors import UserError
 from diorama.guidance.classifier_free import classifier_free
 from diorama.guidance.distill import denoising
 from diorama.scenes.cameras import orbit
+from diorama.scenes.cloud import CloudConfig
 from diorama.scenes.fields import VoxelConfig, VoxelField
-from diorama.scenes.gaussians import CloudConfig
 from diorama.systems.base import load_system
 from diorama.systems.scenes.dreamfusion import PLAN, PRESETS, VIEWS, Asked, DreamFusion, How, bare, lit
 from diorama.types import Batch, Condition, Noise

@@ -8,7 +8,8 @@ import torch
 from diorama.critics.fidelity import psnr
 from diorama.scenes.cameras import orbit
 from diorama.scenes.capture import Capture
-from diorama.scenes.gaussians import Cloud, CloudConfig, Gaussians
+from diorama.scenes.cloud import Cloud, CloudConfig
+from diorama.scenes.gaussians import Gaussians
 from diorama.training.loop import fit
 from diorama.types import Noise
 from diorama.worlds.scene import Rules, scene

@@ -19,8 +19,9 @@ from diorama.cards import Card
 from diorama.guidance.distill import distill
 from diorama.networks.precision import ground
 from diorama.scenes.cameras import all_around, around, orbit, view_words
+from diorama.scenes.cloud import Cloud, CloudConfig
 from diorama.scenes.fields import VoxelConfig, VoxelField
-from diorama.scenes.gaussians import Cloud, CloudConfig, Gaussians
+from diorama.scenes.gaussians import Gaussians
 from diorama.scenes.volume import Paint, Scene
 from diorama.systems.base import System
 from diorama.systems.images.latent import LatentPainter

@@ -20,7 +20,8 @@ from diorama.critics.fidelity import ssim
 from diorama.data.order import index_at
 from diorama.scenes.cameras import Camera
 from diorama.scenes.capture import Capture, first_points, spacing
-from diorama.scenes.gaussians import FLAT, Cloud, CloudConfig, Gaussians, axes, splats
+from diorama.scenes.cloud import Cloud, CloudConfig
+from diorama.scenes.gaussians import FLAT, Gaussians, axes, splats
 from diorama.scenes.splat import Render, rasterise, render
 from diorama.systems.base import System
 from diorama.training.loop import Phase
