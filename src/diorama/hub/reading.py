@@ -24,7 +24,9 @@ def told(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"a checkpoint of diffusers or transformers needs more than is here ({error}): pip install 'diorama[hub]'") from error
+        raise UserError(
+            f"a checkpoint of diffusers or transformers needs more than is here ({error}): pip install 'diorama[hub]'"
+        ) from error
     except Exception as error:  # each of the libraries raises its own
         line = str(error).strip().partition("\n")[0]
         raise UserError(f"{folder} cannot be read ({line}): fetch the checkpoint again") from error
