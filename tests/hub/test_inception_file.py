@@ -69,6 +69,7 @@ def test_other_weights_are_refused(state, tmp_path, change, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_it_scores_pictures(file, folder, capsys):
     assert main(["score", str(folder), "--reference", str(folder), "--paired", "--features", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
