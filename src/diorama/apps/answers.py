@@ -241,8 +241,7 @@ def _flow(made: Made, i: int, answer: Answer) -> None:
 def _tracks(made: Made, i: int, answer: Answer) -> None:
     """NUMBER-tracks.npy: (t, k, 2) float32, x and y in pixels of the middles of the clip's things; a line's `tracks` names these."""
     answer.files[f"{made.scenes[i].index}-tracks.npy"] = made.films[i].tracks.numpy()
-    things = made.clip(i).shots[0].scene.things  # as they are in the first frame; without a defect there is one shot
-    answer.line["tracks"] = [{"shape": thing.shape, "colour": thing.colour} for thing in things]
+    answer.line["tracks"] = _things(made.clip(i))
 
 
 def _sound(made: Made, i: int, answer: Answer) -> None:
@@ -268,7 +267,7 @@ def _tour(made: Made, i: int, answer: Answer) -> None:
     seen = staged(moving, orbit(4 * t, wish.elevation, size=wish.size).rows(slice(t)))
     (flow, occluded), frames = seen.flow(), to_pil(seen.image)
     answer.line["tour"] = tell(moving)
-    answer.line["toured"] = [{"shape": thing.shape, "colour": thing.colour} for thing in moving.shots[0].scene.things]
+    answer.line["toured"] = _things(moving)
     answer.files[f"{name}.webp"] = Moving(frames, round(1000 / moving.fps))
     answer.files[f"{name}-transforms.json"] = transforms(seen.camera, [f"{name}.webp"] * t)
     mask = labels(seen.masks).byte()
@@ -363,6 +362,11 @@ def _labelled(made: Made, i: int, answer: Answer, **masks: Tensor) -> None:
         picture = Image.fromarray(labels(mask).numpy().astype(np.uint8), "P")
         picture.putpalette([0, 0, 0, *chain(*THINGS)])
         answer.files[f"{made.scenes[i].index}-{ending}.png"] = answer.shown[ending] = picture
+
+
+def _things(clip: Clip) -> list[dict[str, str]]:
+    """What a clip's rows of things are, in its first frame; without a defect there is one shot."""
+    return [{"shape": thing.shape, "colour": thing.colour} for thing in clip.shots[0].scene.things]
 
 
 def _show(answer: Answer, name: str, pictures: Sequence[Image.Image]) -> None:
